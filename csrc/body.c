@@ -1,0 +1,244 @@
+#include "body.h"
+
+#include <string.h>
+
+#include "body_simd.h"
+
+void csmtp_body_init(csmtp_body *body, unsigned what)
+{
+    body->what = what;
+    body->last = '\n';
+    body->ended = true;
+}
+
+void csmtp_body_skip(csmtp_body *body, const uint8_t *octets, size_t count)
+{
+    if (count == 0)
+        return;
+    bool after_cr = (count > 1 ? octets[count - 2] : body->last) == '\r';
+    body->last = octets[count - 1];
+    body->ended = body->last == '\n' && (after_cr || (body->what & CSMTP_BODY_CRLF));
+}
+
+size_t csmtp_body_finish(csmtp_body *body, uint8_t out[5])
+{
+    const char *end = "\r\n.\r\n";
+    if (body->ended)
+        end += 2;
+    else if ((body->what & CSMTP_BODY_CRLF) && body->last == '\r')
+        end += 1;
+    size_t count = strlen(end);
+    memcpy(out, end, count);
+    csmtp_body_init(body, body->what);
+    return count;
+}
+
+/* Writes what goes out between two octets; returns how many octets that is, at most 2. */
+static inline size_t insert(unsigned what, uint8_t before, uint8_t here, uint8_t *out)
+{
+    size_t count = 0;
+    bool crlf = what & CSMTP_BODY_CRLF, dots = what & CSMTP_BODY_DOTS;
+    if (crlf && (before == '\r') != (here == '\n'))
+        out[count++] = here == '\n' ? '\r' : '\n';
+    if (dots && here == '.' && (before == '\n' || (crlf && before == '\r')))
+        out[count++] = '.';
+    return count;
+}
+
+size_t csmtp_body_growth_scalar(const csmtp_body *body, const uint8_t *octets, size_t count)
+{
+    uint8_t before = body->last;
+    size_t growth = 0;
+    for (size_t i = 0; i < count; i++) {
+        uint8_t inserted[2];
+        growth += insert(body->what, before, octets[i], inserted);
+        before = octets[i];
+    }
+    return growth;
+}
+
+size_t csmtp_body_encode_scalar(csmtp_body *body, const uint8_t *octets, size_t count, uint8_t *out)
+{
+    const unsigned what = body->what;
+    uint8_t before = body->last, *next = out;
+    for (size_t i = 0; i < count; i++) {
+        next += insert(what, before, octets[i], next);
+        *next++ = before = octets[i];
+    }
+    csmtp_body_skip(body, octets, count);
+    return (size_t)(next - out);
+}
+
+void csmtp_body_survey_init(csmtp_body_survey *survey)
+{
+    survey->line = 0;
+    survey->longest_line = 0;
+    survey->has_nul = false;
+    survey->has_8bit = false;
+}
+
+static void measure(csmtp_body_survey *survey, size_t line)
+{
+    survey->line = line;
+    if (line > survey->longest_line)
+        survey->longest_line = line;
+}
+
+void csmtp_body_survey_add_scalar(csmtp_body_survey *survey, const uint8_t *octets, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        bool ends_line = octets[i] == '\r' || octets[i] == '\n';
+        measure(survey, ends_line ? 0 : survey->line + 1);
+        survey->has_nul |= octets[i] == 0;
+        survey->has_8bit |= octets[i] > 127;
+    }
+}
+
+#ifdef CSMTP_SIMD
+
+enum { VECTOR = 16, BLOCK = 4 * VECTOR };
+
+/* What insert() answers, for sixteen octets at once. */
+typedef struct {
+    octets16 breaks; /* a line end is half there: CR goes before LF, or LF before something else */
+    octets16 dots;
+} gaps;
+
+/* octets[-1] is read too. line_cr is the CR that ends a line. */
+static inline gaps find_gaps(const uint8_t *octets, octets16 line_cr)
+{
+    const octets16 lf = all16('\n'), dot = all16('.');
+    octets16 here = load16(octets), before = load16(octets - 1);
+    octets16 after_cr = equal16(before, line_cr), after_lf = equal16(before, lf);
+    gaps found = {
+        xor16(after_cr, equal16(here, lf)),
+        and16(or16(after_cr, after_lf), equal16(here, dot)),
+    };
+    return found;
+}
+
+/* Without CRLF no CR ends a line; breaks then mean nothing and are not used. */
+static inline octets16 line_cr_of(const csmtp_body *body)
+{
+    return all16(body->what & CSMTP_BODY_CRLF ? '\r' : '\n');
+}
+
+size_t csmtp_body_growth(const csmtp_body *body, const uint8_t *octets, size_t count)
+{
+    if (count <= VECTOR)
+        return csmtp_body_growth_scalar(body, octets, count);
+
+    const octets16 line_cr = line_cr_of(body);
+    size_t growth = csmtp_body_growth_scalar(body, octets, 1), done = 1;
+    for (size_t vectors = (count - 1) / VECTOR; vectors > 0;) {
+        /* Each octet of the two sums counts to 255. */
+        size_t batch = vectors < 255 ? vectors : 255;
+        octets16 breaks = all16(0), dots = all16(0);
+        for (size_t stop = done + batch * VECTOR; done < stop; done += VECTOR) {
+            gaps found = find_gaps(octets + done, line_cr);
+            breaks = subtract16(breaks, found.breaks);
+            dots = subtract16(dots, found.dots);
+        }
+        if (body->what & CSMTP_BODY_CRLF)
+            growth += sum16(breaks);
+        if (body->what & CSMTP_BODY_DOTS)
+            growth += sum16(dots);
+        vectors -= batch;
+    }
+
+    csmtp_body rest = *body;
+    csmtp_body_skip(&rest, octets, done);
+    return growth + csmtp_body_growth_scalar(&rest, octets + done, count - done);
+}
+
+static inline void copy_block(uint8_t *out, const uint8_t *octets)
+{
+    for (size_t i = 0; i < BLOCK; i += VECTOR)
+        store16(out + i, load16(octets + i));
+}
+
+size_t csmtp_body_encode(csmtp_body *body, const uint8_t *octets, size_t count, uint8_t *out)
+{
+    if (count <= 2 * BLOCK)
+        return csmtp_body_encode_scalar(body, octets, count, out);
+
+    const octets16 line_cr = line_cr_of(body);
+    const uint64_t wants_breaks = body->what & CSMTP_BODY_CRLF ? UINT64_MAX : 0;
+    const uint64_t wants_dots = body->what & CSMTP_BODY_DOTS ? UINT64_MAX : 0;
+    uint8_t *next = out + csmtp_body_encode_scalar(body, octets, 1, out);
+    size_t done = 1;
+
+    /* Runs of any length are copied as a whole block, and what is too much is written over: that is
+     * faster than to ask how long each is. So two blocks must be left to read and to write. */
+    for (; count - done >= 2 * BLOCK; done += BLOCK) {
+        const uint8_t *block = octets + done;
+        gaps a = find_gaps(block, line_cr), b = find_gaps(block + VECTOR, line_cr);
+        gaps c = find_gaps(block + 2 * VECTOR, line_cr), d = find_gaps(block + 3 * VECTOR, line_cr);
+        uint64_t breaks = bits64(a.breaks, b.breaks, c.breaks, d.breaks) & wants_breaks;
+        uint64_t dots = bits64(a.dots, b.dots, c.dots, d.dots) & wants_dots;
+
+        copy_block(next, block);
+        for (uint64_t todo = breaks | dots; todo != 0; todo &= todo - 1) {
+            unsigned at = lowest_bit(todo);
+            uint8_t *gap = next + at;
+            /* Written in any case and kept where wanted: there is no branch to mispredict. */
+            *gap = block[at] == '\n' ? '\r' : '\n';
+            gap += breaks >> at & 1;
+            *gap = '.';
+            gap += dots >> at & 1;
+            copy_block(gap, block + at);
+            next = gap - at;
+        }
+        next += BLOCK;
+    }
+
+    csmtp_body_skip(body, octets, done);
+    next += csmtp_body_encode_scalar(body, octets + done, count - done, next);
+    return (size_t)(next - out);
+}
+
+void csmtp_body_survey_add(csmtp_body_survey *survey, const uint8_t *octets, size_t count)
+{
+    const octets16 cr = all16('\r'), lf = all16('\n'), nul = all16(0);
+    octets16 nuls = nul, seen = nul;
+    size_t done = 0;
+    for (; count - done >= BLOCK; done += BLOCK) {
+        octets16 ends[BLOCK / VECTOR];
+        for (size_t i = 0; i < BLOCK / VECTOR; i++) {
+            octets16 here = load16(octets + done + i * VECTOR);
+            ends[i] = or16(equal16(here, cr), equal16(here, lf));
+            nuls = or16(nuls, equal16(here, nul));
+            seen = or16(seen, here);
+        }
+        size_t from = 0;
+        for (uint64_t todo = bits64(ends[0], ends[1], ends[2], ends[3]); todo != 0; todo &= todo - 1) {
+            size_t at = lowest_bit(todo);
+            measure(survey, survey->line + at - from);
+            survey->line = 0;
+            from = at + 1;
+        }
+        measure(survey, survey->line + BLOCK - from);
+    }
+    survey->has_nul |= sum16(nuls) > 0;
+    survey->has_8bit |= sum16(and16(seen, all16(0x80))) > 0;
+    csmtp_body_survey_add_scalar(survey, octets + done, count - done);
+}
+
+#else
+
+size_t csmtp_body_growth(const csmtp_body *body, const uint8_t *octets, size_t count)
+{
+    return csmtp_body_growth_scalar(body, octets, count);
+}
+
+size_t csmtp_body_encode(csmtp_body *body, const uint8_t *octets, size_t count, uint8_t *out)
+{
+    return csmtp_body_encode_scalar(body, octets, count, out);
+}
+
+void csmtp_body_survey_add(csmtp_body_survey *survey, const uint8_t *octets, size_t count)
+{
+    csmtp_body_survey_add_scalar(survey, octets, count);
+}
+
+#endif

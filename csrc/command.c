@@ -1,0 +1,55 @@
+#include "command.h"
+
+/* What an octet may be part of: an atom (RFC 5322 section 3.2.3), a domain label. */
+enum { ATEXT = 1, LABEL = 2 };
+
+static unsigned octet_class(uint8_t octet)
+{
+    uint8_t lower = octet | 0x20;
+    if ((lower >= 'a' && lower <= 'z') || (octet >= '0' && octet <= '9') || octet == '-')
+        return ATEXT | LABEL;
+    switch (octet) {
+    case '!': case '#': case '$': case '%': case '&': case '\'': case '*': case '+': case '/':
+    case '=': case '?': case '^': case '_': case '`': case '{': case '|': case '}': case '~':
+        return ATEXT;
+    default:
+        return 0;
+    }
+}
+
+size_t csmtp_find_control(const uint8_t *octets, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (octets[i] < 0x20 || octets[i] == 0x7f)
+            return i;
+    }
+    return count;
+}
+
+/* One or more of what, with single dots between them; returns where that ends, 0 for none. */
+static size_t dotted(const uint8_t *octets, size_t count, unsigned what)
+{
+    size_t i = 0;
+    bool after_dot = true;
+    for (; i < count; i++) {
+        if (octets[i] == '.') {
+            if (after_dot)
+                return 0;
+            after_dot = true;
+        } else if (octet_class(octets[i]) & what) {
+            after_dot = false;
+        } else {
+            break;
+        }
+    }
+    return after_dot ? 0 : i;
+}
+
+bool csmtp_is_plain_address(const uint8_t *octets, size_t count)
+{
+    size_t local = dotted(octets, count, ATEXT);
+    if (local == 0 || local == count || octets[local] != '@')
+        return false;
+    size_t domain = count - local - 1;
+    return domain > 0 && dotted(octets + local + 1, domain, LABEL) == domain;
+}

@@ -1,0 +1,87 @@
+#include "reply.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+enum { CODE_LENGTH = 3, TEXT_OFFSET = 4 };
+
+static bool is_digit(uint8_t octet)
+{
+    return octet >= '0' && octet <= '9';
+}
+
+/* The code of a line (LF included), -1 where the line has none. */
+static int line_code(const uint8_t *line, size_t length)
+{
+    if (length <= CODE_LENGTH || !is_digit(line[0]) || !is_digit(line[1]) || !is_digit(line[2]))
+        return -1;
+    uint8_t separator = line[CODE_LENGTH];
+    bool at_end = separator == '\n' || (separator == '\r' && line[CODE_LENGTH + 1] == '\n');
+    if (separator != ' ' && separator != '-' && !at_end)
+        return -1;
+    return (line[0] - '0') * 100 + (line[1] - '0') * 10 + (line[2] - '0');
+}
+
+void csmtp_reply_scan_init(csmtp_reply_scan *scan)
+{
+    scan->line = 0;
+    scan->searched = 0;
+    scan->code = -1;
+}
+
+csmtp_reply_status csmtp_reply_find(csmtp_reply_scan *scan, const uint8_t *octets, size_t count,
+                                    size_t max_line, size_t max_reply)
+{
+    for (;;) {
+        const uint8_t *end = NULL;
+        if (scan->searched < count)
+            end = memchr(octets + scan->searched, '\n', count - scan->searched);
+        size_t after = end ? (size_t)(end - octets) + 1 : count;
+        if (after - scan->line > max_line)
+            return CSMTP_REPLY_LINE_TOO_LONG;
+        if (after > max_reply)
+            return CSMTP_REPLY_TOO_LONG;
+        scan->searched = after;
+        if (!end)
+            return CSMTP_REPLY_MORE;
+
+        const uint8_t *line = octets + scan->line;
+        int code = line_code(line, after - scan->line);
+        scan->line = after;
+        if (code < 0)
+            return CSMTP_REPLY_BAD_CODE;
+        if (scan->code >= 0 && scan->code != code)
+            return CSMTP_REPLY_MIXED_CODES;
+        scan->code = code;
+        if (line[CODE_LENGTH] != '-')
+            return CSMTP_REPLY_DONE;
+    }
+}
+
+static bool is_stripped(uint8_t octet)
+{
+    return octet == ' ' || octet == '\t' || octet == '\r' || octet == '\n';
+}
+
+size_t csmtp_reply_join(const uint8_t *reply, size_t count, uint8_t *text)
+{
+    const uint8_t *line = reply, *end = reply + count;
+    uint8_t *out = text;
+    while (line < end) {
+        const uint8_t *newline = memchr(line, '\n', (size_t)(end - line));
+        const uint8_t *stop = newline ? newline : end;
+        const uint8_t *next = newline ? newline + 1 : end;
+        /* A line shorter than its code (it has no text) must not be read past its end. */
+        const uint8_t *start = stop - line > TEXT_OFFSET ? line + TEXT_OFFSET : stop;
+        while (start < stop && is_stripped(*start))
+            start++;
+        while (stop > start && is_stripped(stop[-1]))
+            stop--;
+        if (line != reply)
+            *out++ = '\n';
+        memmove(out, start, (size_t)(stop - start));
+        out += stop - start;
+        line = next;
+    }
+    return (size_t)(out - text);
+}

@@ -1,0 +1,42 @@
+"""The hot paths, in C where the extension is built and in pure Python elsewhere.
+
+This is the one place that chooses. CSMTPLIB_IMPL=c or =python asks for one of them and raises
+ImportError where it is missing; unset, the compiled kernels serve wherever they import.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    Octets: TypeAlias = bytes | bytearray | memoryview
+
+_wanted = os.environ.get("CSMTPLIB_IMPL") or None
+if _wanted not in (None, "c", "python"):
+    raise ImportError(f"CSMTPLIB_IMPL is {_wanted!r}; set it to 'c' or 'python', or unset it")
+
+implementation = "python"
+if _wanted != "python":
+    try:
+        from . import _c as _kernels
+
+        implementation = "c"
+    except ImportError as error:
+        if _wanted == "c":
+            raise ImportError(
+                "CSMTPLIB_IMPL=c, but the compiled kernels are not installed: install a wheel of "
+                "csmtplib for this Python, or build with CSMTPLIB_BUILD=require to see what fails"
+            ) from error
+if implementation == "python":
+    from . import _python as _kernels  # type: ignore[no-redef]  # the twin has the stub's names
+
+ReplyBuffer = _kernels.ReplyBuffer
+BodyEncoder = _kernels.BodyEncoder
+fix_eols = _kernels.fix_eols
+quote_periods = _kernels.quote_periods
+survey = _kernels.survey
+has_control = _kernels.has_control
+is_plain_address = _kernels.is_plain_address

@@ -1,0 +1,243 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
+"""The kernels of csrc/, wrapped: this module converts, and decides nothing."""
+
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t
+from libc.string cimport memchr
+
+from .errors import ReplyMalformed, ReplyTooLong, unreadable_code
+
+
+cdef extern from "Python.h":
+    # Not in Cython's own declarations.
+    int PyUnicode_KIND(object text)
+    bint PyUnicode_IS_ASCII(object text)
+    void *PyUnicode_DATA(object text)
+    Py_ssize_t PyUnicode_GET_LENGTH(object text)
+    object PyUnicode_New(Py_ssize_t length, Py_UCS4 maxchar)
+
+
+cdef enum:
+    MAX_LINE = 8192
+    MAX_REPLY = 65536
+    ROOM = 8192
+    # A body this long takes longer to encode than the GIL takes to change hands.
+    RELEASE_GIL_FROM = 65536
+
+
+cdef class ReplyBuffer:
+    """The receive buffer of one connection, and the replies in it."""
+
+    cdef bytearray _octets
+    cdef Py_ssize_t _start, _end
+    cdef size_t _max_line, _max_reply
+    cdef csmtp_reply_scan _scan
+
+    def __init__(self, Py_ssize_t max_line=MAX_LINE, Py_ssize_t max_reply=MAX_REPLY):
+        self._max_line = max_line
+        self._max_reply = max_reply
+        self._octets = bytearray(ROOM)
+        self._start = self._end = 0
+        csmtp_reply_scan_init(&self._scan)
+
+    cdef uint8_t *_unread(self) noexcept:
+        return <uint8_t *>PyByteArray_AS_STRING(self._octets) + self._start
+
+    def __len__(self):
+        return self._end - self._start
+
+    def space(self):
+        cdef Py_ssize_t unread = self._end - self._start
+        if PyByteArray_GET_SIZE(self._octets) - self._end < ROOM:
+            # A new object, not a move inside the old one: a view of that may still be held.
+            self._octets = self._octets[self._start : self._end] + bytes(max(ROOM, unread))
+            self._start = 0
+            self._end = unread
+        return memoryview(self._octets)[self._end :]
+
+    def received(self, Py_ssize_t count):
+        if not 0 <= count <= PyByteArray_GET_SIZE(self._octets) - self._end:
+            raise ValueError(f"{count} octets do not fit into the space that was given")
+        self._end += count
+
+    def end_of_stream(self):
+        if self._start == self._end or self._unread()[self._end - self._start - 1] == c"\n":
+            return False
+        self.space()[0] = c"\n"
+        self._end += 1
+        return True
+
+    cpdef bytes peek(self, Py_ssize_t count):
+        count = min(max(count, 0), self._end - self._start)
+        return PyBytes_FromStringAndSize(<char *>self._unread(), count)
+
+    cpdef bytes take(self, Py_ssize_t count):
+        taken = self.peek(count)
+        self._drop(PyBytes_GET_SIZE(taken))
+        return taken
+
+    cdef void _drop(self, Py_ssize_t count) noexcept:
+        self._start += count
+        if self._start == self._end:
+            self._start = self._end = 0
+        csmtp_reply_scan_init(&self._scan)
+
+    def readline(self, Py_ssize_t limit=-1):
+        cdef Py_ssize_t unread = self._end - self._start
+        cdef uint8_t *octets = self._unread()
+        cdef uint8_t *newline = <uint8_t *>memchr(
+            octets, c"\n", unread if limit < 0 else min(limit, unread)
+        )
+        if newline != NULL:
+            return self.take(newline - octets + 1)
+        return self.take(limit) if 0 <= limit <= unread else None
+
+    def reply(self):
+        cdef uint8_t *octets = self._unread()
+        cdef csmtp_reply_status status = csmtp_reply_find(
+            &self._scan, octets, self._end - self._start, self._max_line, self._max_reply
+        )
+        if status == CSMTP_REPLY_MORE:
+            return None
+        if status == CSMTP_REPLY_DONE:
+            code = self._scan.code
+            # In place: the octets of this reply are not needed any more.
+            text = PyBytes_FromStringAndSize(
+                <char *>octets, csmtp_reply_join(octets, self._scan.line, octets)
+            )
+            self._drop(self._scan.line)
+            return code, text
+        if status == CSMTP_REPLY_BAD_CODE:
+            reply = self.take(self._scan.line)
+            return unreadable_code(reply, _joined(reply))
+        if status == CSMTP_REPLY_MIXED_CODES:
+            raise ReplyMalformed(
+                "a reply whose lines have different codes", self.take(self._scan.line)
+            )
+        too_long = self.take(self._end - self._start)
+        if status == CSMTP_REPLY_LINE_TOO_LONG:
+            raise ReplyTooLong("a line that is too long", too_long)
+        raise ReplyTooLong("a reply that is too long", too_long)
+
+
+cdef bytes _joined(bytes reply):
+    text = bytearray(reply)
+    cdef uint8_t *octets = <uint8_t *>PyByteArray_AS_STRING(text)
+    return PyBytes_FromStringAndSize(
+        <char *>octets, csmtp_reply_join(octets, PyByteArray_GET_SIZE(text), octets)
+    )
+
+
+cdef bytes _as_bytes(object octets):
+    # Never another thread's to change while the GIL is released, as a bytearray would be.
+    return <bytes>octets if type(octets) is bytes else bytes(memoryview(octets))
+
+
+cdef void _encode(
+    csmtp_body *body, const uint8_t *octets, size_t count, uint8_t *out
+) noexcept:
+    if count < RELEASE_GIL_FROM:
+        csmtp_body_encode(body, octets, count, out)
+    else:
+        with nogil:
+            csmtp_body_encode(body, octets, count, out)
+
+
+cdef size_t _growth(const csmtp_body *body, const uint8_t *octets, size_t count) noexcept:
+    cdef size_t growth
+    if count < RELEASE_GIL_FROM:
+        return csmtp_body_growth(body, octets, count)
+    with nogil:
+        growth = csmtp_body_growth(body, octets, count)
+    return growth
+
+
+def fix_eols(str text not None):
+    if PyUnicode_KIND(text) != 1:
+        # Not Latin-1, let alone ASCII: it can't be sent as it is, so it need not be fast.
+        return text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n")
+    cdef csmtp_body body
+    cdef const uint8_t *octets = <const uint8_t *>PyUnicode_DATA(text)
+    cdef Py_ssize_t count = PyUnicode_GET_LENGTH(text)
+    csmtp_body_init(&body, CSMTP_BODY_CRLF)
+    cdef size_t growth = _growth(&body, octets, count)
+    # A lone CR at the very end is owed its LF until the text is known to end there.
+    cdef bint owes_lf = count > 0 and octets[count - 1] == c"\r"
+    if growth == 0 and not owes_lf:
+        return text if type(text) is str else str(text)
+    fixed = PyUnicode_New(count + growth + owes_lf, 127 if PyUnicode_IS_ASCII(text) else 255)
+    cdef uint8_t *out = <uint8_t *>PyUnicode_DATA(fixed)
+    _encode(&body, octets, count, out)
+    if owes_lf:
+        out[count + growth] = c"\n"
+    return fixed
+
+
+def quote_periods(octets):
+    cdef csmtp_body body
+    cdef bytes chunk = _as_bytes(octets)
+    csmtp_body_init(&body, CSMTP_BODY_DOTS)
+    if _growth(
+        &body, <const uint8_t *>PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk)
+    ) == 0:
+        return chunk
+    return _encoded(&body, chunk)
+
+
+cdef bytes _encoded(csmtp_body *body, bytes chunk):
+    cdef const uint8_t *octets = <const uint8_t *>PyBytes_AS_STRING(chunk)
+    cdef Py_ssize_t count = PyBytes_GET_SIZE(chunk)
+    cdef size_t growth = _growth(body, octets, count)
+    encoded = PyBytes_FromStringAndSize(NULL, count + growth)
+    _encode(body, octets, count, <uint8_t *>PyBytes_AS_STRING(encoded))
+    return encoded
+
+
+cdef class BodyEncoder:
+    """Normalises line ends to CR LF and doubles leading dots, chunk by chunk (strict bodies)."""
+
+    cdef csmtp_body _body
+
+    def __init__(self):
+        csmtp_body_init(&self._body, CSMTP_BODY_CRLF | CSMTP_BODY_DOTS)
+
+    def encode(self, octets):
+        return _encoded(&self._body, _as_bytes(octets))
+
+    def finish(self):
+        cdef uint8_t end[5]
+        return PyBytes_FromStringAndSize(<char *>end, csmtp_body_finish(&self._body, end))
+
+
+def survey(octets):
+    cdef csmtp_body_survey found
+    cdef bytes body = _as_bytes(octets)
+    cdef const uint8_t *first = <const uint8_t *>PyBytes_AS_STRING(body)
+    cdef Py_ssize_t count = PyBytes_GET_SIZE(body)
+    csmtp_body_survey_init(&found)
+    if count < RELEASE_GIL_FROM:
+        csmtp_body_survey_add(&found, first, count)
+    else:
+        with nogil:
+            csmtp_body_survey_add(&found, first, count)
+    return found.longest_line, bool(found.has_nul), bool(found.has_8bit)
+
+
+def has_control(str text not None):
+    cdef Py_UCS4 character
+    if PyUnicode_IS_ASCII(text):
+        return csmtp_find_control(
+            <const uint8_t *>PyUnicode_DATA(text), PyUnicode_GET_LENGTH(text)
+        ) != <size_t>PyUnicode_GET_LENGTH(text)
+    for character in text:
+        if character < 0x20 or character == 0x7F:
+            return True
+    return False
+
+
+def is_plain_address(str address not None):
+    return bool(PyUnicode_IS_ASCII(address) and csmtp_is_plain_address(
+        <const uint8_t *>PyUnicode_DATA(address), PyUnicode_GET_LENGTH(address)
+    ))
