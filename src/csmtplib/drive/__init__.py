@@ -1,0 +1,1 @@
+"""Runners of the protocol: what sends and receives for it."""

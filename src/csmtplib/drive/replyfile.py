@@ -1,0 +1,87 @@
+"""Replies read from a socket, through a receive buffer of our own.
+
+A buffered file over the socket would hide what it has read ahead: octets that a man in the middle
+put behind the answer to STARTTLS would pass for the server's first words inside TLS
+(CVE-2021-38371). Here they are seen.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+
+from .. import kernel
+from ..protocol import limits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Receiver(Protocol):
+        """A socket, plain or TLS, the standard library's or another with its methods."""
+
+        def recv_into(self, buffer: memoryview, /) -> int: ...
+
+
+class ReplyFile(io.BufferedIOBase):
+    """The receiving side of a connection: whole replies, or lines and octets as from a file."""
+
+    def __init__(self, sock: Receiver, max_line: int) -> None:
+        self._sock = sock
+        self._buffer = kernel.ReplyBuffer(max_line, limits.REPLY_OCTETS)
+
+    def _receive(self) -> bool:
+        """Waits for more octets; False at the end of the stream."""
+        count = self._sock.recv_into(self._buffer.space())
+        self._buffer.received(count)
+        return count > 0
+
+    def read_reply(self, seconds: float) -> tuple[int, bytes]:
+        """The next reply: its code, or -1 where a line has none, and its joined text.
+
+        The socket's timeout bounds each wait; `seconds` bounds the reply as a whole once its first
+        octets are there, so that a server can't hold the caller with one octet now and then.
+        Raises EOFError where the stream ends first, TimeoutError, kernel.ReplyError, and whatever
+        OSError the socket raises.
+        """
+        deadline = None
+        while (reply := self._buffer.reply()) is None:
+            if not self._receive() and not self._buffer.end_of_stream():
+                raise EOFError("the stream ended before the reply")
+            now = time.monotonic()
+            if deadline is None:
+                deadline = now + seconds
+            elif now > deadline:
+                raise TimeoutError(f"no whole reply within {seconds:g} seconds")
+        return reply
+
+    def peek(self, size: int = 0) -> bytes:
+        """What was received and not read yet, at most `size` octets where that is not 0. Does not
+        wait for more."""
+        return self._buffer.peek(size or len(self._buffer))
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """The octets up to the next LF, at most `size`; what is left at the end of the stream."""
+        limit = -1 if size is None else size
+        while (line := self._buffer.readline(limit)) is None:
+            if not self._receive():
+                return self._buffer.take(len(self._buffer))
+        return line
+
+    def read1(self, size: int = -1, /) -> bytes:
+        """At least one octet, at most `size`; none at the end of the stream."""
+        if size and not len(self._buffer):
+            self._receive()
+        return self._buffer.take(len(self._buffer) if size < 0 else size)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """`size` octets, fewer where the stream ends before, or all that come until it does."""
+        wanted = -1 if size is None else size
+        parts: list[bytes] = []
+        while wanted and (part := self.read1(wanted)):
+            parts.append(part)
+            wanted -= len(part) if wanted > 0 else 0
+        return b"".join(parts)
+
+    def readable(self) -> bool:
+        return True

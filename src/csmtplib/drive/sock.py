@@ -1,0 +1,210 @@
+"""Runs the flows of `protocol` over a blocking socket, plain or TLS."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import time
+from typing import TYPE_CHECKING
+
+from .. import kernel
+from ..kernel.errors import ReplyError
+from ..protocol import flows, limits
+from ..protocol.features import Features
+from ..protocol.flows import Close, ConnectionLost, Exchange, Flow, Result, StartTLS, Step
+from ..protocol.outcome import Reply
+from ..protocol.server_url import TLS, Server
+from .hostname import local_hostname
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# As long as systems take to give up on their own, and no longer.
+CONNECT_SECONDS = 120.0
+
+# One send() of a large body: small enough for its deadline to mean progress.
+SEND_OCTETS = 1 << 18
+
+# The answer to a step that the server does not answer.
+_NO_REPLY = Reply(0, b"")
+
+
+def connect(server: Server) -> tuple[Connection, Features]:
+    """Opens a session with a server: the connection, and what the server offers on it.
+
+    Raises OSError and what protocol.flows.open_session raises.
+    """
+    connection = Connection(server)
+    try:
+        name = server.name if server.name is not None else local_hostname()
+        return connection, connection.run(flows.open_session(server, name))
+    except BaseException:
+        connection.close()
+        raise
+
+
+def tls_context(server: Server) -> ssl.SSLContext:
+    """A context that verifies the server, unless its description says otherwise.
+
+    Raises OSError (ssl.SSLError among them) for certificate files that can't be loaded.
+    """
+    context = ssl.create_default_context(cafile=server.cafile)
+    if server.certfile is not None:
+        context.load_cert_chain(server.certfile, server.keyfile)
+    if not server.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+class Connection:
+    """A connection to a server, and the runner of its flows.
+
+    Every wait has a deadline for the step as a whole. Whatever goes wrong on the wire closes the
+    connection, and the flow is told by ConnectionLost.
+    """
+
+    def __init__(self, server: Server) -> None:
+        """Connects. Raises OSError where that fails, and ssl.SSLError for implicit TLS."""
+        self._server = server
+        self._buffer = kernel.ReplyBuffer(max_reply=limits.REPLY_OCTETS)
+        seconds = self._seconds(CONNECT_SECONDS)
+        self._sock: socket.socket | None
+        if server.unix_path is not None:
+            self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self._sock.settimeout(seconds)
+            with self._closing_on_error():
+                self._sock.connect(server.unix_path)
+        else:
+            self._sock = socket.create_connection((server.host, server.port), seconds)
+            # The message follows its envelope at once; nothing is gained by holding it back.
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if server.tls is TLS.IMPLICIT:
+            self._encrypt()
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the connection can be used on."""
+        return self._sock is not None
+
+    def close(self) -> None:
+        """Closes the connection without a word to the server."""
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            sock.close()
+
+    def run(self, flow: Flow[Result]) -> Result:
+        """Performs the steps of a flow; its result, or what it raises."""
+        try:
+            step = next(flow)
+            while True:
+                try:
+                    reply = self._perform(step)
+                except ConnectionLost as lost:
+                    self.close()
+                    step = flow.throw(lost)
+                except BaseException:
+                    # Interrupted in the middle of a step: nobody knows where the session is.
+                    self.close()
+                    raise
+                else:
+                    step = flow.send(reply)
+        except StopIteration as done:
+            result: Result = done.value
+            return result
+
+    def _perform(self, step: Step) -> Reply:
+        if isinstance(step, Exchange):
+            return self._exchange(step)
+        if isinstance(step, StartTLS):
+            if len(self._buffer):
+                raise ConnectionLost(
+                    "there was more behind the server's reply to STARTTLS, in the clear: "
+                    f"{self._buffer.peek(200)!r}"
+                )
+            self._encrypt()
+        else:
+            assert isinstance(step, Close)
+            self.close()
+        return _NO_REPLY
+
+    def _seconds(self, phase: float) -> float:
+        timeout = self._server.timeout
+        return phase if timeout is None else min(phase, timeout)
+
+    @contextlib.contextmanager
+    def _closing_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
+    def _encrypt(self) -> None:
+        assert self._sock is not None
+        with self._closing_on_error():
+            self._sock.settimeout(self._seconds(limits.COMMAND_SECONDS))
+            self._sock = tls_context(self._server).wrap_socket(
+                self._sock, server_hostname=self._server.host
+            )
+
+    def _exchange(self, step: Exchange) -> Reply:
+        if self._sock is None:
+            raise ConnectionLost("the connection is closed")
+        if step.octets:
+            self._refuse_surplus(self._sock)
+            self._send(self._sock, step.octets)
+        return self._receive_reply(self._sock, self._seconds(step.seconds))
+
+    def _refuse_surplus(self, sock: socket.socket) -> None:
+        """What the server says unasked would be taken for the answer to the next command."""
+        try:
+            self._receive(sock, 0)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            pass
+        except OSError as error:
+            raise ConnectionLost(f"the connection was lost: {error}") from error
+        if len(self._buffer):
+            said = self._buffer.peek(200)
+            raise ConnectionLost(f"the server sent what answers no command: {said!r}")
+
+    def _send(self, sock: socket.socket, octets: bytes) -> None:
+        sock.settimeout(self._seconds(limits.BODY_SECONDS))
+        rest = memoryview(octets)
+        try:
+            while rest:
+                rest = rest[sock.send(rest[:SEND_OCTETS]) :]
+        except OSError as error:
+            raise ConnectionLost(f"the connection was lost: {error}") from error
+
+    def _receive_reply(self, sock: socket.socket, seconds: float) -> Reply:
+        deadline = time.monotonic() + seconds
+        try:
+            while (reply := self._buffer.reply()) is None:
+                self._receive(sock, max(deadline - time.monotonic(), 0.0))
+        except (BlockingIOError, ssl.SSLWantReadError, TimeoutError):
+            fault = f"the server sent no reply within {seconds:g} seconds"
+        except OSError as error:
+            fault = f"the connection was lost: {error}"
+        except ReplyError as error:
+            fault = f"the server sent {error}"
+        else:
+            if 200 <= reply[0] <= 599:
+                return Reply(*reply)
+            fault = f"the server sent no reply of SMTP's: {reply}"
+        raise ConnectionLost(fault, everything_sent=True)
+
+    def _receive(self, sock: socket.socket, seconds: float) -> None:
+        """Waits for octets; not at all for 0 seconds, which raises BlockingIOError for none."""
+        sock.settimeout(seconds)
+        received = sock.recv_into(self._buffer.space())
+        if not received:
+            raise ConnectionResetError("the server closed it")
+        self._buffer.received(received)

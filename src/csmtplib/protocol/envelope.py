@@ -1,0 +1,76 @@
+"""The envelope of a message as command bytes: quoting, parameters, and the injection check.
+
+Every command that the project sends goes through `check_command`, and nothing else checks.
+"""
+
+from __future__ import annotations
+
+import re
+from email.utils import parseaddr
+
+from .. import kernel
+
+CRLF = "\r\n"
+
+_CONTROL_NAMES = {"\r": "\\r", "\n": "\\n", "\0": "\\0", "\t": "\\t"}
+
+
+def check_command(line: str) -> None:
+    """Raises ValueError where a command line, CR LF not included, holds a control character.
+
+    One CR or LF in an address or a parameter would let its author send commands of his own.
+    """
+    if kernel.has_control(line):
+        shown = re.sub(
+            r"[\x00-\x1f\x7f]",
+            lambda found: _CONTROL_NAMES.get(found[0], f"\\x{ord(found[0]):02x}"),
+            line,
+        )
+        # "prohibited newline characters" is what callers look for in the stdlib's message.
+        what = "newline" if "\r" in line or "\n" in line else "control"
+        raise ValueError(
+            f"a command and its arguments must not hold prohibited {what} characters: {shown}"
+        )
+
+
+def command(line: str, encoding: str = "ascii") -> bytes:
+    """The octets of one command line.
+
+    Raises ValueError for control characters, UnicodeEncodeError for what `encoding` can't hold.
+    """
+    check_command(line)
+    return (line + CRLF).encode(encoding)
+
+
+def quoteaddr(addrstring: str) -> str:
+    """An address, with or without a display name, as the path of MAIL or RCPT: "<local@domain>".
+
+    What `email.utils.parseaddr` can't read is passed on as it is, in angle brackets, for the server
+    to judge, as the stdlib does. Raises ValueError for "<" without ">".
+    """
+    if kernel.is_plain_address(addrstring):
+        return f"<{addrstring}>"
+    address = _parsed_address(addrstring)
+    if address is not None:
+        return f"<{address}>"
+    if not addrstring.strip().startswith("<"):
+        return f"<{addrstring}>"
+    if not addrstring.strip().endswith(">"):
+        raise ValueError(f"the address {addrstring!r} opens with '<' and lacks its '>'")
+    return addrstring
+
+
+def address_only(addrstring: str) -> str:
+    """An address without display name and brackets, as VRFY and EXPN take it."""
+    address = _parsed_address(addrstring)
+    return addrstring if address is None else address
+
+
+def _parsed_address(addrstring: str) -> str | None:
+    display_name, address = parseaddr(addrstring)
+    if not (display_name or address):
+        return None
+    # Older parsers stop at what they don't understand: "a@b)c@d" would become a mail to a@b.
+    if addrstring.count("@") > display_name.count("@") + address.count("@"):
+        return None
+    return address

@@ -1,0 +1,99 @@
+"""An `email.message.Message` as mail: its envelope from its headers, its octets for DATA."""
+
+from __future__ import annotations
+
+import copy
+import email.errors
+import email.generator
+import email.utils
+import io
+import re
+
+from .. import kernel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from email.message import Message
+    from typing import Any
+
+# A line break that no folding white space follows ends the header, and what comes next is another.
+_UNFOLDED_BREAK = re.compile(r"\r\n(?![ \t])|\r(?![\n \t])|(?<!\r)\n(?![ \t])")
+_EMPTY_GROUP = re.compile(r'[^:;@<>"]*:\s*;\s*')
+
+# On Pythons without the check of its own that later ones make (CVE-2024-6923, CVE-2026-1299), the
+# error has the class that all of them have.
+_HeaderError: type[Exception] = getattr(email.errors, "HeaderWriteError", ValueError)
+
+
+def envelope_addresses(
+    message: Message[Any, Any], from_addr: str | None, to_addrs: str | Sequence[str] | None
+) -> tuple[str, str | Sequence[str]]:
+    """Sender and recipients of a message: what is given, else what its headers say (RFC 5322
+    section 3.6.2 and 3.6.3; those of the Resent- block where it has one).
+
+    Raises ValueError where there is more than one Resent- block, or no sender.
+    """
+    resent = message.get_all("Resent-Date")
+    if resent is not None and len(resent) > 1:
+        raise ValueError("message has more than one 'Resent-' header block")
+    prefix = "" if resent is None else "Resent-"
+    if from_addr is None:
+        header = message[prefix + "Sender"]
+        if header is None:
+            header = message[prefix + "From"]
+        if header is None:
+            raise ValueError(f"message has no {prefix}From header: add one or give from_addr")
+        from_addr = email.utils.getaddresses([str(header)])[0][1]
+    if to_addrs is None:
+        fields = [message[prefix + name] for name in ("To", "Bcc", "Cc")]
+        # One by one: a field that can't be parsed must not take the others with it.
+        to_addrs = [
+            address
+            for field in map(str, filter(None, fields))
+            if field.strip() and not _EMPTY_GROUP.fullmatch(field)
+            for _, address in email.utils.getaddresses([field])
+        ]
+    return from_addr, to_addrs
+
+
+def needs_smtputf8(from_addr: str, to_addrs: str | Sequence[str]) -> bool:
+    """Whether an address of the envelope is not ASCII (RFC 6531)."""
+    recipients = [to_addrs] if isinstance(to_addrs, str) else to_addrs
+    return not all(address.isascii() for address in (from_addr, *recipients))
+
+
+def flatten(message: Message[Any, Any], *, utf8: bool) -> bytes:
+    """The octets of a message, CR LF at every line's end, Bcc and Resent-Bcc left out.
+
+    utf8: headers may be UTF-8 (SMTPUTF8). Raises email.errors.HeaderWriteError (ValueError on
+    Pythons that lack it) for a header that would begin another one.
+    """
+    outgoing = copy.copy(message)
+    del outgoing["Bcc"]
+    del outgoing["Resent-Bcc"]
+    for part in outgoing.walk():
+        _refuse_header_injection(part)
+    policy: Any = message.policy  # what clone() takes depends on its class
+    if utf8:
+        policy = policy.clone(utf8=True)
+    with io.BytesIO() as octets:
+        # Unmangled: "From " at the start of a line matters to mbox files, not to SMTP.
+        generator = email.generator.BytesGenerator(octets, mangle_from_=False, policy=policy)
+        generator.flatten(outgoing, linesep="\r\n")
+        return octets.getvalue()
+
+
+def _refuse_header_injection(part: Message[Any, Any]) -> None:
+    for name, value in part.raw_items():
+        if any(character <= " " or character in ":\x7f" for character in name):
+            raise _HeaderError(f"the header name {name!r} holds a character that ends it")
+        text = str(value)
+        if ("\r" in text or "\n" in text) and _UNFOLDED_BREAK.search(text.rstrip("\r\n")):
+            raise _HeaderError(f"the value of {name} holds a line break that ends it: {text!r}")
+
+
+def quotedata(data: str) -> str:
+    """The text with all line ends as CR LF and leading dots doubled (smtplib.quotedata)."""
+    quoted = kernel.fix_eols(data).replace("\n.", "\n..")
+    return f".{quoted}" if quoted.startswith(".") else quoted

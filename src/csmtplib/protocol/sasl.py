@@ -1,0 +1,212 @@
+"""SASL mechanisms of the strict flows (RFC 4422): what each answers to the server's challenges."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import re
+
+from . import limits
+from .auth import login_prompt
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class AuthError(ValueError):
+    """The server's challenge can't be answered, or its answers prove nothing: the exchange ends
+    with "*" (RFC 4954 section 4), and the user is not authenticated."""
+
+
+class Mechanism:
+    """One exchange: what is said first, the answer to each challenge, and what 235 has to mean."""
+
+    def initial_response(self) -> bytes | None:
+        """What is sent with the AUTH command, None for nothing."""
+        return None
+
+    def answer(self, challenge: bytes) -> bytes:
+        """The answer to a challenge, both without base64. Raises AuthError."""
+        raise NotImplementedError
+
+    def check_complete(self) -> None:
+        """Raises AuthError where the server says 235 before the exchange has come to its end."""
+
+
+class Plain(Mechanism):
+    """PLAIN (RFC 4616)."""
+
+    def __init__(self, user: str, password: str) -> None:
+        self._message = f"\0{user}\0{password}".encode()
+
+    def initial_response(self) -> bytes | None:
+        return self._message
+
+    def answer(self, challenge: bytes) -> bytes:
+        return self._message
+
+
+class Login(Mechanism):
+    """LOGIN, which was never standardised: the server prompts for both, in any order."""
+
+    def __init__(self, user: str, password: str) -> None:
+        self._secrets = {"user": user.encode(), "password": password.encode()}
+
+    def answer(self, challenge: bytes) -> bytes:
+        prompt = login_prompt(challenge)
+        if prompt is None:
+            raise AuthError(f"LOGIN asks for neither a user name nor a password: {challenge!r}")
+        return self._secrets[prompt]
+
+
+class CramMD5(Mechanism):
+    """CRAM-MD5 (RFC 2195)."""
+
+    def __init__(self, user: str, password: str) -> None:
+        self._user = user.encode()
+        self._password = password.encode()
+
+    def answer(self, challenge: bytes) -> bytes:
+        digest = hmac.new(self._password, challenge, "md5").hexdigest()
+        return b"%s %s" % (self._user, digest.encode())
+
+
+class XOAuth2(Mechanism):
+    """XOAUTH2, Google's and Microsoft's: the password is an OAuth 2 access token."""
+
+    def __init__(self, user: str, password: str) -> None:
+        self._message = f"user={user}\1auth=Bearer {password}\1\1".encode()
+
+    def initial_response(self) -> bytes | None:
+        return self._message
+
+    def answer(self, challenge: bytes) -> bytes:
+        # The challenge is the error; an empty answer asks for the reply that goes with it.
+        return b""
+
+
+class Scram(Mechanism):
+    """SCRAM without channel binding (RFC 5802, RFC 7677): both sides prove that they know the
+    password, and neither tells it."""
+
+    def __init__(self, user: str, password: str, hash_name: str) -> None:
+        self._hash = hash_name
+        self._password = _saslprep(password).encode()
+        name = _saslprep(user).replace("=", "=3D").replace(",", "=2C")
+        self._nonce = base64.b64encode(os.urandom(24)).decode()
+        self._client_first = f"n={name},r={self._nonce}"
+        self._server_signature: bytes | None = None
+        self._verified = False
+
+    def initial_response(self) -> bytes | None:
+        return f"n,,{self._client_first}".encode()
+
+    def answer(self, challenge: bytes) -> bytes:
+        if self._server_signature is None:
+            return self._prove(challenge)
+        attributes = _scram_attributes(challenge)
+        if "e" in attributes:
+            raise AuthError(f"the server refuses SCRAM: {attributes['e']}")
+        signature = _scram_octets(attributes, "v")
+        if self._verified or not hmac.compare_digest(signature, self._server_signature):
+            raise AuthError("the server does not prove that it knows the password (SCRAM v=)")
+        self._verified = True
+        return b""
+
+    def check_complete(self) -> None:
+        if not self._verified:
+            raise AuthError("the server accepts without a proof that it knows the password (SCRAM)")
+
+    def _prove(self, server_first: bytes) -> bytes:
+        attributes = _scram_attributes(server_first)
+        if "m" in attributes:
+            raise AuthError("the server asks for a SCRAM extension that is not known (m=)")
+        nonce = attributes.get("r", "")
+        if not nonce.startswith(self._nonce) or nonce == self._nonce:
+            raise AuthError("the server's SCRAM nonce does not continue the client's")
+        count = attributes.get("i", "")
+        if not re.fullmatch("[1-9][0-9]{0,9}", count) or int(count) not in limits.SCRAM_ITERATIONS:
+            raise AuthError(
+                f"the server asks for {count or 'no'} SCRAM iterations; from "
+                f"{limits.SCRAM_ITERATIONS[0]} to {limits.SCRAM_ITERATIONS[-1]} are accepted"
+            )
+        salted = hashlib.pbkdf2_hmac(
+            self._hash, self._password, _scram_octets(attributes, "s"), int(count)
+        )
+        client_key = hmac.digest(salted, b"Client Key", self._hash)
+        without_proof = f"c=biws,r={nonce}"
+        signed = f"{self._client_first},{server_first.decode()},{without_proof}".encode()
+        stored_key = hashlib.new(self._hash, client_key).digest()
+        signature = hmac.digest(stored_key, signed, self._hash)
+        proof = bytes(a ^ b for a, b in zip(client_key, signature, strict=True))
+        server_key = hmac.digest(salted, b"Server Key", self._hash)
+        self._server_signature = hmac.digest(server_key, signed, self._hash)
+        return f"{without_proof},p={base64.b64encode(proof).decode()}".encode()
+
+
+def _scram_attributes(message: bytes) -> dict[str, str]:
+    try:
+        fields = message.decode().split(",")
+    except UnicodeDecodeError as error:
+        raise AuthError(f"a SCRAM message that is no UTF-8: {message!r}") from error
+    if any(field[1:2] != "=" for field in fields):
+        raise AuthError(f"a malformed SCRAM message: {message!r}")
+    return {field[0]: field[2:] for field in fields}
+
+
+def _scram_octets(attributes: dict[str, str], name: str) -> bytes:
+    try:
+        octets = base64.b64decode(attributes[name], validate=True)
+    except (KeyError, ValueError):
+        octets = b""
+    if not octets:
+        raise AuthError(f"a SCRAM message without a valid {name}=")
+    return octets
+
+
+def _saslprep(text: str) -> str:
+    """The text as SASLprep makes it comparable (RFC 4013); its rules on the order of right-to-left
+    characters and on unassigned ones are left to the server."""
+    if text.isascii() and text.isprintable():
+        return text
+    # Rarely needed, and large.
+    import stringprep
+    import unicodedata
+
+    mapped = "".join(
+        " " if stringprep.in_table_c12(character) else character
+        for character in text
+        if not stringprep.in_table_b1(character)
+    )
+    prepared = unicodedata.ucd_3_2_0.normalize("NFKC", mapped)
+    prohibited = (
+        stringprep.in_table_c12,
+        stringprep.in_table_c21_c22,
+        stringprep.in_table_c3,
+        stringprep.in_table_c4,
+        stringprep.in_table_c5,
+        stringprep.in_table_c6,
+        stringprep.in_table_c7,
+        stringprep.in_table_c8,
+        stringprep.in_table_c9,
+    )
+    if any(table(character) for character in prepared for table in prohibited):
+        raise AuthError("user name or password holds a character that SASL prohibits (RFC 4013)")
+    return prepared
+
+
+# Best first: those that tell the password to nobody, then those that tell it inside TLS. CRAM-MD5
+# is last, as it asks the server to keep the password readable, and fails where it does not.
+MECHANISMS: dict[str, Callable[[str, str], Mechanism]] = {
+    "SCRAM-SHA-256": lambda user, password: Scram(user, password, "sha256"),
+    "SCRAM-SHA-1": lambda user, password: Scram(user, password, "sha1"),
+    "PLAIN": Plain,
+    "LOGIN": Login,
+    "CRAM-MD5": CramMD5,
+}
+
+# Only when asked for: the password is then a token.
+TOKEN_MECHANISMS: dict[str, Callable[[str, str], Mechanism]] = {"XOAUTH2": XOAuth2}

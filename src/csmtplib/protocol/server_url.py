@@ -1,0 +1,175 @@
+"""Servers as URLs: which protocol, where, how TLS is used, who logs in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from .sasl import MECHANISMS, TOKEN_MECHANISMS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+
+class TLS(Enum):
+    """When a connection is encrypted."""
+
+    NEVER = "never"
+    IF_OFFERED = "if offered"  # by STARTTLS
+    REQUIRED = "required"  # by STARTTLS
+    IMPLICIT = "implicit"  # from the first octet on
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server, and all that is needed to open a session with it.
+
+    unix_path: of an LMTP socket; host and port are then not used. timeout: seconds, on top of RFC
+    5321's for each phase. name: what EHLO says, None for this host's.
+    """
+
+    host: str = "localhost"
+    port: int = 25
+    unix_path: str | None = None
+    lmtp: bool = False
+    tls: TLS = TLS.IF_OFFERED
+    user: str | None = None
+    password: str = field(default="", repr=False)
+    verify: bool = True
+    cafile: str | None = None
+    certfile: str | None = None
+    keyfile: str | None = None
+    auth: str | None = None
+    cleartext_auth: bool = False
+    timeout: float | None = None
+    name: str | None = None
+
+    def __str__(self) -> str:
+        if self.unix_path is not None:
+            return self.unix_path
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class ServerURLError(ValueError):
+    """The URL names no server; the message says what is wrong and what would be right."""
+
+
+_SCHEMES = {
+    "smtp": (25, TLS.IF_OFFERED),
+    "smtp+starttls": (25, TLS.REQUIRED),
+    "smtps": (465, TLS.IMPLICIT),
+    "submission": (587, TLS.REQUIRED),
+    "lmtp": (24, TLS.IF_OFFERED),
+}
+_TEXTS = ("cafile", "certfile", "keyfile", "name")
+_YES_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+
+
+def parse(url: str, environ: Mapping[str, str]) -> Server:
+    """The server that a URL names.
+
+    scheme://[user[:password]@]host[:port][?option=value&...] with the schemes smtp (STARTTLS if
+    offered), smtp+starttls (required), smtps, submission (587, STARTTLS required) and lmtp; or
+    lmtp+unix:/path. Options: verify, cafile, certfile, keyfile, auth, cleartext-auth, timeout,
+    name. User and password are percent-decoded; a password that is not there is read from the file
+    that CSMTPLIB_PASSWORD_FILE in `environ` names. Raises ServerURLError.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ServerURLError(f"{_without_password(url)}: {error}") from None
+    shown = _without_password(url)
+    if parts.fragment:
+        raise ServerURLError(f"{shown}: write '#' as %23")
+    options = _options(shown, parts.query)
+
+    if parts.scheme == "lmtp+unix":
+        if parts.netloc or not parts.path.startswith("/"):
+            raise ServerURLError(f"{shown}: a Unix socket is written lmtp+unix:/absolute/path")
+        return Server(unix_path=unquote(parts.path), lmtp=True, tls=TLS.NEVER, **options)
+    if parts.scheme == "smtp+tls":
+        raise ServerURLError(
+            f"{shown}: smtp+tls means STARTTLS to some programs and TLS from the start to others; "
+            "write smtp+starttls:// or smtps://"
+        )
+    if parts.scheme not in _SCHEMES:
+        raise ServerURLError(
+            f"{shown}: the scheme must be one of {', '.join(_SCHEMES)}, lmtp+unix"
+        )
+    if not parts.hostname or parts.path not in ("", "/"):
+        raise ServerURLError(f"{shown}: write {parts.scheme}://host or {parts.scheme}://host:port")
+
+    default_port, tls = _SCHEMES[parts.scheme]
+    return Server(
+        host=unquote(parts.hostname),
+        port=default_port if port is None else port,
+        lmtp=parts.scheme == "lmtp",
+        tls=tls,
+        **_credentials(shown, parts.username, parts.password, environ),
+        **options,
+    )
+
+
+def _without_password(url: str) -> str:
+    before, at, after = url.rpartition("@")
+    scheme, slashes, userinfo = before.partition("//")
+    return f"{scheme}{slashes}{userinfo.partition(':')[0]}{at}{after}"
+
+
+def _credentials(
+    shown: str, user: str | None, password: str | None, environ: Mapping[str, str]
+) -> dict[str, Any]:
+    if not user:
+        if password:
+            raise ServerURLError(f"{shown}: there is a password and no user")
+        return {}
+    if password is None:
+        file = environ.get("CSMTPLIB_PASSWORD_FILE")
+        if not file:
+            raise ServerURLError(
+                f"{shown}: there is a user and no password; name a file that holds it in "
+                "CSMTPLIB_PASSWORD_FILE, or write user:password@"
+            )
+        try:
+            return {"user": unquote(user), "password": Path(file).read_text().rstrip("\r\n")}
+        except (OSError, UnicodeDecodeError) as error:
+            raise ServerURLError(f"CSMTPLIB_PASSWORD_FILE: {error}") from None
+    return {"user": unquote(user), "password": unquote(password)}
+
+
+def _options(shown: str, query: str) -> dict[str, Any]:
+    parsed: dict[str, Any] = {}
+    try:
+        pairs = parse_qsl(query, strict_parsing=bool(query), keep_blank_values=True)
+    except ValueError:
+        raise ServerURLError(f"{shown}: options are written ?name=value&name=value") from None
+    for name, value in pairs:
+        if name in _TEXTS and value:
+            parsed[name] = value
+        elif name in ("verify", "cleartext-auth") and value.lower() in _YES_NO:
+            parsed[name.replace("-", "_")] = _YES_NO[value.lower()]
+        elif name == "timeout" and _seconds(value) is not None:
+            parsed[name] = float(value)
+        elif name == "auth" and value.upper() in MECHANISMS | TOKEN_MECHANISMS:
+            parsed[name] = value.upper()
+        else:
+            raise ServerURLError(
+                f"{shown}: {name}={value} is no option: there are verify=yes|no, "
+                "cleartext-auth=yes|no, timeout=SECONDS, "
+                f"auth={'|'.join(MECHANISMS | TOKEN_MECHANISMS)}, "
+                f"{', '.join(f'{text}=...' for text in _TEXTS)}"
+            )
+    return parsed
+
+
+def _seconds(value: str) -> float | None:
+    try:
+        seconds = float(value)
+    except ValueError:
+        return None
+    return seconds if 0 < seconds < float("inf") else None
