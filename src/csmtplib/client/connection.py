@@ -1,0 +1,296 @@
+"""The connection under the client classes: connecting, sending, replies."""
+
+from __future__ import annotations
+
+import datetime
+import socket
+import sys
+from functools import cached_property
+from smtplib import SMTPConnectError, SMTPResponseException, SMTPServerDisconnected
+
+import csmtplib as public
+
+from .. import fastpath, kernel
+from ..drive.hostname import local_hostname
+from ..drive.replyfile import ReplyFile
+from ..kernel.errors import ReplyError, ReplyTooLong
+from ..protocol import envelope, limits
+from ..protocol.envelope import CRLF
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any, TypeVar
+
+    from .types import Octets, Reply, SourceAddress
+
+    Self = TypeVar("Self", bound="Connection")
+
+SMTP_PORT = 25
+
+DEFAULT_TIMEOUT: Any = socket._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]
+
+
+@fastpath.genuine
+class Connection:
+    """A connection to a server, and the dialogue on it: what SMTP is made of first."""
+
+    debuglevel: int = 0
+    sock: socket.socket | None = None
+    file: Any | None = None
+    helo_resp: bytes | None = None
+    ehlo_msg: str = "ehlo"
+    ehlo_resp: bytes | None = None
+    does_esmtp: bool = False
+    default_port: int = SMTP_PORT
+
+    esmtp_features: dict[str, str]
+
+    # Programs make objects without __init__ and set what they need themselves.
+    _host: str = ""
+    _awaited_replies: int = 0
+
+    def __init__(
+        self,
+        host: str = "",
+        port: int = 0,
+        local_hostname: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        source_address: SourceAddress | None = None,
+    ) -> None:
+        self._host = host
+        self.timeout = timeout
+        self.esmtp_features = {}
+        self.command_encoding = "ascii"
+        self.source_address = source_address
+        self._auth_challenge_count = 0
+        if local_hostname is not None:
+            self.local_hostname = local_hostname
+
+        if host:
+            code, text = self.connect(host, port)
+            if code != 220:
+                self.close()
+                raise SMTPConnectError(code, text)
+
+    @cached_property
+    def local_hostname(self) -> str:
+        """The name of this host for EHLO and HELO: its full name, else an address literal (RFC 5321
+        section 4.1.4)."""
+        # Looked up late, unlike the stdlib, as a name server that is out of reach costs seconds.
+        return local_hostname(public.socket)
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            code, text = self.docmd("QUIT")
+            if code != 221:
+                raise SMTPResponseException(code, text)
+        except SMTPServerDisconnected:
+            pass
+        finally:
+            self.close()
+
+    def set_debuglevel(self, debuglevel: int) -> None:
+        """Prints the dialogue with the server to stderr from 1 on, with the time from 2 on."""
+        self.debuglevel = debuglevel
+
+    def _print_debug(self, *args: object) -> None:
+        if self.debuglevel > 1:
+            print(datetime.datetime.now().time(), *args, file=sys.stderr)
+        else:
+            print(*args, file=sys.stderr)
+
+    # The connection
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        if timeout is not None and not timeout:
+            raise ValueError("Non-blocking socket (timeout=0) is not supported")
+        if self.debuglevel > 0:
+            self._print_debug("connect: to", (host, port), self.source_address)
+        sock: socket.socket = public.socket.create_connection(
+            (host, port), timeout, self.source_address
+        )
+        return sock
+
+    def connect(
+        self, host: str = "localhost", port: int = 0, source_address: SourceAddress | None = None
+    ) -> Reply:
+        """Connects to a server and returns its greeting.
+
+        A port behind the host counts where `port` is 0. Raises OSError where there is no connection
+        to be had, or the port is no number.
+        """
+        if source_address:
+            self.source_address = source_address
+        host, port_suffix = _split_port(host)
+        if not port and port_suffix is not None:
+            try:
+                port = int(port_suffix)
+            except ValueError:
+                raise OSError("nonnumeric port") from None
+        if not port:
+            port = self.default_port
+        self._host = host
+        sys.audit("smtplib.connect", self, host, port)
+        return self._greeted_by(self._get_socket(host, port, self.timeout))
+
+    def _greeted_by(self, sock: socket.socket) -> Reply:
+        self._forget_session()
+        self.sock = sock
+        self.file = None
+        self._awaited_replies = 0
+        code, text = self.getreply()
+        if self.debuglevel > 0:
+            self._print_debug("connect:", repr(text))
+        return code, text
+
+    def _forget_session(self) -> None:
+        # Also done by connect(), unlike in the stdlib: what the server before offered says nothing
+        # about this one.
+        self.helo_resp = None
+        self.ehlo_resp = None
+        self.esmtp_features = {}
+        self.does_esmtp = False
+        self.command_encoding = "ascii"
+
+    def close(self) -> None:
+        """Closes the connection without a word to the server."""
+        self._awaited_replies = 0
+        try:
+            file, self.file = self.file, None
+            if file:
+                file.close()
+        finally:
+            sock, self.sock = self.sock, None
+            if sock:
+                sock.close()
+
+    # Commands and replies
+
+    def send(self, s: Octets | str) -> None:
+        """Sends octets, or a str in the command encoding, as they are."""
+        if self.debuglevel > 0:
+            self._print_debug("send:", repr(s))
+        if not self.sock:
+            raise SMTPServerDisconnected("please run connect() first")
+        octets = s.encode(self.command_encoding) if isinstance(s, str) else s
+        sys.audit("smtplib.send", self, octets)
+        try:
+            self.sock.sendall(octets)
+        except OSError as error:
+            self.close()
+            raise SMTPServerDisconnected("Server not connected") from error
+
+    def putcmd(self, cmd: str, args: str = "") -> None:
+        """Sends a command. Raises ValueError, before anything is sent, for control characters."""
+        line = f"{cmd} {args}" if args != "" else cmd
+        envelope.check_command(line)
+        self._refuse_surplus_reply()
+        self.send(line + CRLF)
+        self._awaited_replies += 1
+
+    def _refuse_surplus_reply(self) -> None:
+        # The stdlib takes a reply that answers nothing for the answer to its next command, and each
+        # after it for the one before: a recipient that was refused then counts as accepted. A 421
+        # is no such reply: a server may say it at any time, and the next command is told.
+        file = self.file
+        if type(file) is not ReplyFile or self._awaited_replies:
+            return
+        surplus = file.peek(200)
+        if surplus and not surplus.startswith(b"421"):
+            self.close()
+            raise SMTPServerDisconnected(
+                f"Connection closed: the server sent a reply that answers no command: {surplus!r}"
+            )
+
+    def getreply(self) -> Reply:
+        """Reads a reply: its code, -1 where it begins with none, and its text.
+
+        The lines of a reply are joined by LF, each stripped of white space at its ends. Raises
+        SMTPResponseException(500) for a line of more than 8192 octets and a reply of more than
+        64 KiB; the connection is then closed.
+        """
+        if self.file is None:
+            self.file = self._open_reply_file()
+        # Longer than any wait that the caller agreed to, and than any of RFC 5321's.
+        seconds = limits.TERMINATOR_SECONDS
+        if isinstance(self.sock, socket.socket):
+            seconds = max(seconds, self.sock.gettimeout() or 0)
+        try:
+            if type(self.file) is ReplyFile and self.debuglevel <= 0:
+                code, text = self.file.read_reply(seconds)
+            else:
+                code, text = self._read_reply_by_lines(self.file)
+        except EOFError:
+            self.close()
+            raise SMTPServerDisconnected("Connection unexpectedly closed") from None
+        except OSError as error:
+            self.close()
+            raise SMTPServerDisconnected(f"Connection unexpectedly closed: {error}") from error
+        except ReplyTooLong as error:
+            self.close()
+            raise SMTPResponseException(500, str(error)) from None
+        except ReplyError as error:
+            self.close()
+            raise SMTPServerDisconnected(f"Connection closed: the server sent {error}") from None
+        if 100 <= code < 200 and self._awaited_replies:
+            # SMTP has none: another reply would follow, and be taken for the next command's.
+            self.close()
+            raise SMTPServerDisconnected(
+                f"Connection closed: the server sent a preliminary reply: {code} {text!r}"
+            )
+        self._awaited_replies = max(0, self._awaited_replies - 1)
+        if self.debuglevel > 0:
+            self._print_debug(f"reply: retcode ({code}); Msg: {text!a}")
+        return code, text
+
+    def _open_reply_file(self) -> Any:
+        if self.sock is None:
+            raise SMTPServerDisconnected("please run connect() first")
+        # A stand-in for a socket may have no recv_into(), or one for show; its class tells.
+        if hasattr(type(self.sock), "recv_into"):
+            return ReplyFile(self.sock, public._MAXLINE)
+        return self.sock.makefile("rb")
+
+    def _read_reply_by_lines(self, file: Any) -> Reply:
+        # From a file of the caller's, or to print each line as it comes.
+        buffer = kernel.ReplyBuffer(public._MAXLINE, limits.REPLY_OCTETS)
+        while True:
+            line = file.readline(public._MAXLINE + 1)
+            if not line:
+                raise EOFError
+            if self.debuglevel > 0:
+                self._print_debug("reply:", repr(line))
+            if len(line) > public._MAXLINE:
+                raise ReplyTooLong("Line too long.", line)
+            buffer.space()[: len(line)] = line
+            buffer.received(len(line))
+            buffer.end_of_stream()  # not every file ends its lines
+            reply = buffer.reply()
+            if reply is not None:
+                return reply
+
+    def docmd(self, cmd: str, args: str = "") -> Reply:
+        """Sends a command and returns the reply."""
+        self.putcmd(cmd, args)
+        return self.getreply()
+
+
+def _split_port(host: str) -> tuple[str, str | None]:
+    """Host and port of "host:port" and "[address]:port"; None for a port that is not there."""
+    if host.startswith("["):
+        address, bracket, rest = host[1:].partition("]")
+        if bracket and (not rest or rest.startswith(":")):
+            return address, rest[1:] if rest else None
+    elif host.count(":") == 1:
+        name, _, port = host.partition(":")
+        return name, port
+    return host, None

@@ -1,0 +1,90 @@
+"""LMTP: delivery to mailboxes, with an answer for each recipient."""
+
+from __future__ import annotations
+
+import csmtplib as public
+
+from .. import fastpath
+from .connection import DEFAULT_TIMEOUT
+from .smtp import SMTP
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .types import Refusals, Reply, SourceAddress
+
+LMTP_PORT = 2003
+
+
+@fastpath.genuine
+class LMTP(SMTP):
+    """Local Mail Transfer Protocol (RFC 2033), as `smtplib.LMTP`.
+
+    A host that begins with "/" is the path of a Unix socket. After the message the server answers
+    once for each recipient that it accepted; `recipient_replies` keeps what it said, by recipient,
+    for the last message. sendmail() counts those that it refused then among the refused.
+    """
+
+    ehlo_msg: str = "lhlo"
+
+    def __init__(
+        self,
+        host: str = "",
+        port: int = LMTP_PORT,
+        local_hostname: str | None = None,
+        source_address: SourceAddress | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> None:
+        self.recipient_replies: Refusals = {}
+        self._accepted: list[str] = []
+        super().__init__(host, port, local_hostname, timeout, source_address)
+
+    def connect(
+        self, host: str = "localhost", port: int = 0, source_address: SourceAddress | None = None
+    ) -> Reply:
+        """Connects to a server, by TCP or by a Unix socket, and returns its greeting."""
+        if not host.startswith("/"):
+            return super().connect(host, port, source_address)
+        if self.timeout is not None and not self.timeout:
+            raise ValueError("Non-blocking socket (timeout=0) is not supported")
+        sock = public.socket.socket(public.socket.AF_UNIX, public.socket.SOCK_STREAM)
+        try:
+            if self.timeout is not DEFAULT_TIMEOUT:
+                sock.settimeout(self.timeout)
+            sock.connect(host)
+        except OSError:
+            if self.debuglevel > 0:
+                self._print_debug("connect fail:", host)
+            sock.close()
+            raise
+        # For TLS: a certificate can't name a path.
+        self._host = "localhost"
+        return self._greeted_by(sock)
+
+    def mail(self, sender: str, options: Sequence[str] = ()) -> Reply:
+        """MAIL, as in SMTP."""
+        self._accepted = []
+        return super().mail(sender, options)
+
+    def rcpt(self, recip: str, options: Sequence[str] = ()) -> Reply:
+        """RCPT, as in SMTP."""
+        code, text = super().rcpt(recip, options)
+        if code in (250, 251):
+            self._accepted.append(recip)
+        return code, text
+
+    def _reply_to_message(self) -> Reply:
+        # One reply a recipient, which the stdlib does not know: it takes the second for the next
+        # command's. What stands for all of them is 250 if anybody has the message.
+        self.recipient_replies = {}
+        replies = []
+        for each in self._accepted or [""]:
+            replies.append(super()._reply_to_message())
+            self.recipient_replies[each] = replies[-1]
+            self._awaited_replies = 1
+        self._awaited_replies = 0
+        return next((reply for reply in replies if reply[0] == 250), replies[0])
+
+    def _refused_after_data(self) -> Refusals:
+        return {each: reply for each, reply in self.recipient_replies.items() if reply[0] != 250}

@@ -1,0 +1,266 @@
+"""What is said between connecting and sending mail: EHLO, AUTH, STARTTLS and the small commands."""
+
+from __future__ import annotations
+
+import contextlib
+from smtplib import (
+    SMTPAuthenticationError,
+    SMTPException,
+    SMTPHeloError,
+    SMTPNotSupportedError,
+    SMTPResponseException,
+    SMTPServerDisconnected,
+)
+
+import csmtplib as public
+
+from .. import fastpath
+from ..drive.replyfile import ReplyFile
+from ..protocol.auth import decode_challenge, login_prompt
+from ..protocol.features import parse_ehlo
+from .connection import Connection
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+    from .types import Reply
+
+
+@fastpath.genuine
+class Session(Connection):
+    """A session on a connection: who is who, what is offered, and who is logged in."""
+
+    user: str
+    password: str
+
+    def helo(self, name: str = "") -> Reply:
+        """HELO with this name, or the local host's (RFC 5321 section 4.1.1.1)."""
+        self.putcmd("helo", name or self.local_hostname)
+        code, text = self.getreply()
+        self.helo_resp = text
+        return code, text
+
+    def ehlo(self, name: str = "") -> Reply:
+        """EHLO with this name, or the local host's; fills esmtp_features from the answer."""
+        self.esmtp_features = {}
+        self.putcmd(self.ehlo_msg, name or self.local_hostname)
+        code, text = self.getreply()
+        if code == -1 and not text:
+            # Some servers hang up on EHLO, and not all of them cleanly.
+            self.close()
+            raise SMTPServerDisconnected("Server not connected")
+        self.ehlo_resp = text
+        if code == 250:
+            self.does_esmtp = True
+            self.esmtp_features = parse_ehlo(text)
+        return code, text
+
+    def ehlo_or_helo_if_needed(self) -> None:
+        """EHLO, then HELO if that is refused, unless one was said already on this connection.
+
+        Raises SMTPHeloError where both are refused.
+        """
+        if self.helo_resp is not None or self.ehlo_resp is not None:
+            return
+        if 200 <= self.ehlo()[0] <= 299:
+            return
+        code, text = self.helo()
+        if not 200 <= code <= 299:
+            raise SMTPHeloError(code, text)
+
+    def has_extn(self, opt: str) -> bool:
+        """Whether the server offered an extension (in any case of letters) to EHLO."""
+        return opt.lower() in self.esmtp_features
+
+    def has_option(self, opt: str) -> bool:
+        """has_extn() by its older name."""
+        return self.has_extn(opt)
+
+    def help(self, args: str = "") -> bytes:
+        """HELP (RFC 5321 section 4.1.1.8); returns the text of the reply alone."""
+        self.putcmd("help", args)
+        return self.getreply()[1]
+
+    def rset(self) -> Reply:
+        """RSET: drops the transaction that was begun (RFC 5321 section 4.1.1.5)."""
+        self.command_encoding = "ascii"
+        return self.docmd("rset")
+
+    def _rset(self) -> None:
+        # After an error of its own: a connection that is lost by now is the next command's to tell.
+        with contextlib.suppress(SMTPServerDisconnected):
+            self.rset()
+
+    def noop(self) -> Reply:
+        """NOOP (RFC 5321 section 4.1.1.9)."""
+        return self.docmd("noop")
+
+    def verify(self, address: str) -> Reply:
+        """VRFY: asks whether an address exists (RFC 5321 section 4.1.1.6)."""
+        self.putcmd("vrfy", public._addr_only(address))
+        return self.getreply()
+
+    vrfy = verify
+
+    def expn(self, address: str) -> Reply:
+        """EXPN: asks who is on a list (RFC 5321 section 4.1.1.7)."""
+        self.putcmd("expn", public._addr_only(address))
+        return self.getreply()
+
+    def quit(self) -> Reply:
+        """QUIT, and closes the connection (RFC 5321 section 4.1.1.10)."""
+        reply = self.docmd("quit")
+        self._forget_session()
+        self.close()
+        return reply
+
+    # AUTH (RFC 4954)
+
+    def auth(
+        self,
+        mechanism: str,
+        authobject: Callable[..., str | None],
+        *,
+        initial_response_ok: bool = True,
+    ) -> Reply:
+        """Authenticates by one mechanism; returns the reply, of code 235 or 503.
+
+        `authobject(challenge: bytes)` answers each challenge with an ASCII str, without base64.
+        Called with no argument it returns the initial response, or None for none; with
+        initial_response_ok=False it is not asked. Raises SMTPAuthenticationError for any other
+        reply and for a challenge that is no base64, SMTPException for challenges without end.
+        """
+        mechanism = mechanism.upper()
+        initial_response = authobject() if initial_response_ok else None
+        if initial_response is not None:
+            response = public.encode_base64(initial_response.encode("ascii"), eol="")
+            # Empty is written "=" (section 4), which the stdlib does not.
+            code, text = self.docmd("AUTH", f"{mechanism} {response or '='}")
+            self._auth_challenge_count = 1
+        else:
+            code, text = self.docmd("AUTH", mechanism)
+            self._auth_challenge_count = 0
+        while code == 334:
+            self._auth_challenge_count += 1
+            try:
+                challenge = decode_challenge(text)
+            except ValueError:
+                raise SMTPAuthenticationError(*self.docmd("*")) from None
+            answer = authobject(challenge)
+            assert answer is not None, f"{mechanism}: no answer to a challenge"
+            code, text = self.docmd(public.encode_base64(answer.encode("ascii"), eol=""))
+            if self._auth_challenge_count > public._MAXCHALLENGE:
+                raise SMTPException(
+                    f"Server AUTH mechanism infinite loop. Last response: {(code, text)!r}"
+                )
+        if code in (235, 503):
+            return code, text
+        raise SMTPAuthenticationError(code, text)
+
+    def auth_cram_md5(self, challenge: bytes | None = None) -> str | None:
+        """authobject for CRAM-MD5 (RFC 2195), with self.user and self.password."""
+        if challenge is None:
+            return None
+        if not public._have_cram_md5_support:
+            raise SMTPException("CRAM-MD5 is not supported")
+        digest = public.hmac.HMAC(self.password.encode("ascii"), challenge, "md5")
+        return f"{self.user} {digest.hexdigest()}"
+
+    def auth_plain(self, challenge: bytes | None = None) -> str:
+        """authobject for PLAIN (RFC 4616), with self.user and self.password."""
+        return f"\0{self.user}\0{self.password}"
+
+    def auth_login(self, challenge: bytes | None = None) -> str:
+        """authobject for LOGIN (never standardised), with self.user and self.password."""
+        # The stdlib counts only, and tells the password to whoever asks for a name second.
+        wanted = login_prompt(challenge) if challenge else None
+        if wanted is None:
+            first = challenge is None or self._auth_challenge_count < 2
+            wanted = "user" if first else "password"
+        return self.user if wanted == "user" else self.password
+
+    def login(self, user: str, password: str, *, initial_response_ok: bool = True) -> Reply:
+        """Authenticates by the best of CRAM-MD5, PLAIN and LOGIN that the server offers.
+
+        Says EHLO or HELO first if needed. Raises SMTPHeloError, SMTPNotSupportedError where the
+        server does not offer AUTH, SMTPException where it offers no mechanism of these, and
+        SMTPAuthenticationError for the last refusal.
+        """
+        self.ehlo_or_helo_if_needed()
+        if not self.has_extn("auth"):
+            raise SMTPNotSupportedError("SMTP AUTH extension not supported by server.")
+        offered = self.esmtp_features["auth"].split()
+        mechanisms = ["CRAM-MD5"] if public._have_cram_md5_support else []
+        mechanisms = [each for each in [*mechanisms, "PLAIN", "LOGIN"] if each in offered]
+        if not mechanisms:
+            raise SMTPException("No suitable authentication method found.")
+
+        self.user, self.password = user, password
+        for mechanism in mechanisms:
+            authobject = getattr(self, f"auth_{mechanism.lower().replace('-', '_')}")
+            try:
+                return self.auth(mechanism, authobject, initial_response_ok=initial_response_ok)
+            except SMTPAuthenticationError as error:
+                # Some servers offer mechanisms that they don't have. But 535 is about the
+                # credentials: the stdlib goes on to tell them again, in a weaker way.
+                if error.smtp_code == 535 or mechanism == mechanisms[-1]:
+                    raise
+        raise AssertionError("unreachable")
+
+    # STARTTLS (RFC 3207)
+
+    def starttls(
+        self,
+        keyfile: str | None = None,
+        certfile: str | None = None,
+        context: ssl.SSLContext | None = None,
+    ) -> Reply:
+        """Encrypts the connection; returns the reply of code 220.
+
+        Without a `context` the server's certificate is not verified, as in the stdlib: give
+        `ssl.create_default_context()`. keyfile and certfile name the client's own, in PEM, for a
+        context that is made here. What the server offered before is forgotten.
+
+        Raises SMTPNotSupportedError where the server does not offer STARTTLS,
+        SMTPResponseException where it refuses, SMTPServerDisconnected where it (or somebody
+        between) sends more behind its reply, ssl.SSLError and OSError of the handshake; the
+        connection is closed by the last three.
+        """
+        self.ehlo_or_helo_if_needed()
+        if not self.has_extn("starttls"):
+            raise SMTPNotSupportedError("STARTTLS extension not supported by server.")
+        context = tls_context(keyfile, certfile, context)
+        code, text = self.docmd("STARTTLS")
+        if code != 220:
+            raise SMTPResponseException(code, text)
+        injected = self.file.peek(200) if type(self.file) is ReplyFile else b""
+        if injected:
+            self.close()
+            raise SMTPServerDisconnected(
+                "Connection closed: there was more behind the server's reply to STARTTLS, in the "
+                f"clear: {injected!r}"
+            )
+        assert self.sock is not None
+        try:
+            self.sock = context.wrap_socket(self.sock, server_hostname=self._host or None)
+        except BaseException:
+            self.close()
+            raise
+        self.file = None
+        self._forget_session()
+        return code, text
+
+
+def tls_context(
+    keyfile: str | None, certfile: str | None, context: ssl.SSLContext | None
+) -> ssl.SSLContext:
+    if not public._have_ssl:
+        raise RuntimeError("No SSL support included in this Python")
+    if context is not None:
+        if keyfile is not None or certfile is not None:
+            raise ValueError("context can't be given beside keyfile or certfile: load them into it")
+        return context
+    make: Callable[..., ssl.SSLContext] = public.ssl._create_stdlib_context  # type: ignore[attr-defined]
+    return make(certfile=certfile, keyfile=keyfile)

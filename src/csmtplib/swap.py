@@ -1,0 +1,29 @@
+"""csmtplib in the place of smtplib, for a whole program."""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_replaced: list[ModuleType] = []
+
+
+def install() -> None:
+    """Makes `import smtplib` give csmtplib, from now on and everywhere in the process.
+
+    Modules that imported smtplib before keep what they have: call this first. Calling it again
+    changes nothing.
+    """
+    ours = sys.modules[__package__]
+    if sys.modules["smtplib"] is not ours:
+        _replaced.append(sys.modules["smtplib"])
+        sys.modules["smtplib"] = ours
+
+
+def uninstall() -> None:
+    """Undoes install(): `import smtplib` gives the standard library's module again."""
+    if sys.modules.get("smtplib") is sys.modules[__package__]:
+        sys.modules["smtplib"] = _replaced.pop()
