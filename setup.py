@@ -36,7 +36,9 @@ def kernels(build: str) -> list[Extension]:
         extra_compile_args=[] if sys.platform == "win32" else ["-std=c11", "-O3"],
     )
     # build_dir keeps the generated C out of src/.
-    extensions: list[Extension] = cythonize([extension], build_dir="build/cython")
+    extensions: list[Extension] = cythonize(  # type: ignore[no-untyped-call]
+        [extension], build_dir="build/cython"
+    )
     for each in extensions:
         # Set here, not above: cythonize() makes new Extension objects and drops it. setuptools then
         # warns and goes on where the compiler is missing or fails.

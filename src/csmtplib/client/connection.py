@@ -255,7 +255,7 @@ class Connection:
     def _open_reply_file(self) -> Any:
         if self.sock is None:
             raise SMTPServerDisconnected("please run connect() first")
-        # A stand-in for a socket may have no recv_into(), or one for show; its class tells.
+        # Only a real socket's class has recv_into(). Stand-ins expect what the stdlib does.
         if hasattr(type(self.sock), "recv_into"):
             return ReplyFile(self.sock, public._MAXLINE)
         return self.sock.makefile("rb")
@@ -271,8 +271,7 @@ class Connection:
                 self._print_debug("reply:", repr(line))
             if len(line) > public._MAXLINE:
                 raise ReplyTooLong("Line too long.", line)
-            buffer.space()[: len(line)] = line
-            buffer.received(len(line))
+            buffer.feed(line)
             buffer.end_of_stream()  # not every file ends its lines
             reply = buffer.reply()
             if reply is not None:

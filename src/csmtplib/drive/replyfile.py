@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     class Receiver(Protocol):
         """A socket, plain or TLS, the standard library's or another with its methods."""
 
-        def recv_into(self, buffer: memoryview, /) -> int: ...
+        def recv(self, size: int, /) -> bytes: ...
 
 
 class ReplyFile(io.BufferedIOBase):
@@ -32,9 +32,9 @@ class ReplyFile(io.BufferedIOBase):
 
     def _receive(self) -> bool:
         """Waits for more octets; False at the end of the stream."""
-        count = self._sock.recv_into(self._buffer.space())
-        self._buffer.received(count)
-        return count > 0
+        octets = self._sock.recv(limits.RECEIVE_OCTETS)
+        self._buffer.feed(octets)
+        return bool(octets)
 
     def read_reply(self, seconds: float) -> tuple[int, bytes]:
         """The next reply: its code, or -1 where a line has none, and its joined text.

@@ -204,7 +204,7 @@ class Connection:
     def _receive(self, sock: socket.socket, seconds: float) -> None:
         """Waits for octets; not at all for 0 seconds, which raises BlockingIOError for none."""
         sock.settimeout(seconds)
-        received = sock.recv_into(self._buffer.space())
-        if not received:
+        octets = sock.recv(limits.RECEIVE_OCTETS)
+        if not octets:
             raise ConnectionResetError("the server closed it")
-        self._buffer.received(received)
+        self._buffer.feed(octets)

@@ -11,11 +11,8 @@ class ReplyBuffer:
     def __len__(self) -> int:
         """Octets that were received and not read yet."""
 
-    def space(self) -> memoryview:
-        """Room to receive into, at least 8192 octets; valid until the next call."""
-
-    def received(self, count: int) -> None:
-        """Says how many octets were put into the space. Raises ValueError for more than fit."""
+    def feed(self, octets: bytes) -> None:
+        """Takes in what was received."""
 
     def end_of_stream(self) -> bool:
         """Gives an unfinished last line its LF, as no more will come; False where there is none."""

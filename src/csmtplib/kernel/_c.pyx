@@ -5,7 +5,8 @@ from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t
-from libc.string cimport memchr
+from libc.stdlib cimport free, realloc
+from libc.string cimport memchr, memcpy, memmove
 
 from .errors import ReplyMalformed, ReplyTooLong, unreadable_code
 
@@ -22,7 +23,6 @@ cdef extern from "Python.h":
 cdef enum:
     MAX_LINE = 8192
     MAX_REPLY = 65536
-    ROOM = 8192
     # A body this long takes longer to encode than the GIL takes to change hands.
     RELEASE_GIL_FROM = 65536
 
@@ -30,55 +30,59 @@ cdef enum:
 cdef class ReplyBuffer:
     """The receive buffer of one connection, and the replies in it."""
 
-    cdef bytearray _octets
-    cdef Py_ssize_t _start, _end
+    cdef uint8_t *_octets
+    cdef size_t _start, _end, _room
     cdef size_t _max_line, _max_reply
     cdef csmtp_reply_scan _scan
 
-    def __init__(self, Py_ssize_t max_line=MAX_LINE, Py_ssize_t max_reply=MAX_REPLY):
+    def __cinit__(self, size_t max_line=MAX_LINE, size_t max_reply=MAX_REPLY):
+        self._octets = NULL
+        self._start = self._end = self._room = 0
         self._max_line = max_line
         self._max_reply = max_reply
-        self._octets = bytearray(ROOM)
-        self._start = self._end = 0
         csmtp_reply_scan_init(&self._scan)
 
-    cdef uint8_t *_unread(self) noexcept:
-        return <uint8_t *>PyByteArray_AS_STRING(self._octets) + self._start
+    def __dealloc__(self):
+        free(self._octets)
 
     def __len__(self):
         return self._end - self._start
 
-    def space(self):
-        cdef Py_ssize_t unread = self._end - self._start
-        if PyByteArray_GET_SIZE(self._octets) - self._end < ROOM:
-            # A new object, not a move inside the old one: a view of that may still be held.
-            self._octets = self._octets[self._start : self._end] + bytes(max(ROOM, unread))
-            self._start = 0
-            self._end = unread
-        return memoryview(self._octets)[self._end :]
-
-    def received(self, Py_ssize_t count):
-        if not 0 <= count <= PyByteArray_GET_SIZE(self._octets) - self._end:
-            raise ValueError(f"{count} octets do not fit into the space that was given")
-        self._end += count
+    def feed(self, bytes octets not None):
+        cdef size_t count = PyBytes_GET_SIZE(octets)
+        cdef size_t unread = self._end - self._start
+        cdef uint8_t *larger
+        if count > self._room - self._end:
+            if self._start > 0:
+                memmove(self._octets, self._octets + self._start, unread)
+                self._start = 0
+                self._end = unread
+            if count > self._room - unread:
+                larger = <uint8_t *>realloc(self._octets, 2 * (unread + count))
+                if larger == NULL:
+                    raise MemoryError
+                self._octets = larger
+                self._room = 2 * (unread + count)
+        if count > 0:
+            memcpy(self._octets + self._end, PyBytes_AS_STRING(octets), count)
+            self._end += count
 
     def end_of_stream(self):
-        if self._start == self._end or self._unread()[self._end - self._start - 1] == c"\n":
+        if self._start == self._end or self._octets[self._end - 1] == c"\n":
             return False
-        self.space()[0] = c"\n"
-        self._end += 1
+        self.feed(b"\n")
         return True
 
     cpdef bytes peek(self, Py_ssize_t count):
-        count = min(max(count, 0), self._end - self._start)
-        return PyBytes_FromStringAndSize(<char *>self._unread(), count)
+        count = min(max(count, 0), <Py_ssize_t>(self._end - self._start))
+        return PyBytes_FromStringAndSize(<char *>self._octets + self._start, count)
 
     cpdef bytes take(self, Py_ssize_t count):
         taken = self.peek(count)
         self._drop(PyBytes_GET_SIZE(taken))
         return taken
 
-    cdef void _drop(self, Py_ssize_t count) noexcept:
+    cdef void _drop(self, size_t count) noexcept:
         self._start += count
         if self._start == self._end:
             self._start = self._end = 0
@@ -86,16 +90,20 @@ cdef class ReplyBuffer:
 
     def readline(self, Py_ssize_t limit=-1):
         cdef Py_ssize_t unread = self._end - self._start
-        cdef uint8_t *octets = self._unread()
-        cdef uint8_t *newline = <uint8_t *>memchr(
-            octets, c"\n", unread if limit < 0 else min(limit, unread)
-        )
+        cdef const uint8_t *octets = self._octets + self._start
+        cdef const uint8_t *newline = NULL
+        if unread > 0:
+            newline = <const uint8_t *>memchr(
+                octets, c"\n", unread if limit < 0 else min(limit, unread)
+            )
         if newline != NULL:
             return self.take(newline - octets + 1)
         return self.take(limit) if 0 <= limit <= unread else None
 
     def reply(self):
-        cdef uint8_t *octets = self._unread()
+        if self._start == self._end:
+            return None
+        cdef uint8_t *octets = self._octets + self._start
         cdef csmtp_reply_status status = csmtp_reply_find(
             &self._scan, octets, self._end - self._start, self._max_line, self._max_reply
         )

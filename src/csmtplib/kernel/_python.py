@@ -12,13 +12,16 @@ if TYPE_CHECKING:
 
 _MAX_LINE = 8192
 _MAX_REPLY = 65536
-_ROOM = 8192
+
+# The head of a line: its code, and "-" where another line follows.
+_LINE = re.compile(rb"(\d\d\d)(?:( |-)|\r?\n)")
+# A whole reply: its code, and its text where it has one line.
+_REPLY = re.compile(rb"(\d\d\d)(?: ([^\n]*)|(?:-[^\n]*\n\1)*(?: [^\n]*|\r?))\n")
+_STRIPPED = b" \t\r\n"
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
-_PLAIN_ADDRESS = re.compile(
-    rf"{_ATEXT}(?:\.{_ATEXT})*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*", re.ASCII
-)
+_PLAIN_ADDRESS = re.compile(rf"{_ATEXT}(?:\.{_ATEXT})*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*", re.ASCII)
 
 
 class ReplyBuffer:
@@ -26,56 +29,50 @@ class ReplyBuffer:
 
     __slots__ = (
         "_code",
-        "_end",
         "_line",
         "_max_line",
         "_max_reply",
         "_octets",
         "_searched",
         "_start",
+        "_unquestioned",
     )
 
     def __init__(self, max_line: int = _MAX_LINE, max_reply: int = _MAX_REPLY) -> None:
         self._max_line = max_line
         self._max_reply = max_reply
-        self._octets = bytearray(_ROOM)
-        self._start = self._end = 0
+        self._unquestioned = min(max_line, max_reply)
+        self._octets = b""
+        self._start = 0
         self._restart()
 
     def _restart(self) -> None:
-        """The next reply begins at _start."""
-        if self._start == self._end:
-            self._start = self._end = 0
+        """The next reply begins at _start, and nothing of it was looked at."""
         self._line = self._searched = self._start
         self._code: bytes | None = None
 
     def __len__(self) -> int:
-        return self._end - self._start
+        return len(self._octets) - self._start
 
-    def space(self) -> memoryview:
-        if len(self._octets) - self._end < _ROOM:
-            # A new object, not a move inside the old one: a view of that may still be held.
-            unread = self._octets[self._start : self._end]
-            self._octets = unread + bytes(max(_ROOM, len(unread)))
-            self._line -= self._start
-            self._searched -= self._start
-            self._start, self._end = 0, len(unread)
-        return memoryview(self._octets)[self._end :]
-
-    def received(self, count: int) -> None:
-        if not 0 <= count <= len(self._octets) - self._end:
-            raise ValueError(f"{count} octets do not fit into the space that was given")
-        self._end += count
+    def feed(self, octets: bytes) -> None:
+        read = self._start
+        if read == len(self._octets):
+            self._octets = octets
+        else:
+            self._octets = self._octets[read:] + octets
+        if read:
+            self._start = 0
+            self._line -= read
+            self._searched -= read
 
     def end_of_stream(self) -> bool:
-        if self._start == self._end or self._octets[self._end - 1] == 0x0A:
+        if not len(self) or self._octets.endswith(b"\n"):
             return False
-        self.space()[0] = 0x0A
-        self._end += 1
+        self.feed(b"\n")
         return True
 
     def peek(self, count: int) -> bytes:
-        return bytes(self._octets[self._start : min(self._start + max(count, 0), self._end)])
+        return self._octets[self._start : self._start + max(count, 0)]
 
     def take(self, count: int) -> bytes:
         taken = self.peek(count)
@@ -84,45 +81,50 @@ class ReplyBuffer:
         return taken
 
     def readline(self, limit: int = -1) -> bytes | None:
-        stop = self._end if limit < 0 else min(self._end, self._start + limit)
+        stop = len(self._octets) if limit < 0 else self._start + limit
         newline = self._octets.find(b"\n", self._start, stop)
         if newline >= 0:
             return self.take(newline + 1 - self._start)
         return self.take(limit) if 0 <= limit <= len(self) else None
 
     def reply(self) -> tuple[int, bytes] | None:
-        octets = self._octets
+        start = self._start
+        # Most replies come whole, and are short enough that no cap is in question.
+        if self._searched == start and (whole := _REPLY.match(self._octets, start)):
+            reply, code, text = whole.group(0, 1, 2)
+            if len(reply) <= self._unquestioned:
+                self._start = self._line = self._searched = start + len(reply)
+                return int(code), _joined(reply) if text is None else text.strip(_STRIPPED)
+        return self._reply_by_lines()
+
+    def _reply_by_lines(self) -> tuple[int, bytes] | None:
+        octets, start = self._octets, self._start
         while True:
-            after = octets.find(b"\n", self._searched, self._end) + 1
-            searched = after or self._end
+            after = octets.find(b"\n", self._searched) + 1
+            searched = after or len(octets)
             if searched - self._line > self._max_line:
-                raise ReplyTooLong("a line that is too long", self.take(searched - self._start))
-            if searched - self._start > self._max_reply:
-                raise ReplyTooLong("a reply that is too long", self.take(searched - self._start))
+                raise ReplyTooLong("a line that is too long", self.take(searched - start))
+            if searched - start > self._max_reply:
+                raise ReplyTooLong("a reply that is too long", self.take(searched - start))
             self._searched = searched
             if not after:
                 return None
-            code = bytes(octets[self._line : self._line + 3])
-            separator = octets[self._line + 3 : self._line + 5]
-            # bytes.isdigit() knows ASCII digits only; a short line's LF makes it false.
-            if not code.isdigit() or (
-                separator[0] not in b" -\n" and separator != b"\r\n"
-            ):
-                reply = self.take(after - self._start)
+            line = _LINE.match(octets, self._line)
+            if line is None:
+                reply = self.take(after - start)
                 return unreadable_code(reply, _joined(reply))
-            if self._code is not None and code != self._code:
-                raise ReplyMalformed(
-                    "a reply whose lines have different codes", self.take(after - self._start)
-                )
-            self._code = code
+            if self._code is not None and line[1] != self._code:
+                reply = self.take(after - start)
+                raise ReplyMalformed("a reply whose lines have different codes", reply)
+            self._code = line[1]
             self._line = after
-            if separator[0] != 0x2D:
-                return int(code), _joined(self.take(after - self._start))
+            if line[2] != b"-":
+                return int(line[1]), _joined(self.take(after - start))
 
 
 def _joined(reply: bytes) -> bytes:
     """The texts of a reply's lines, LF between them, as the stdlib's getreply() joins them."""
-    return b"\n".join([line[4:].strip(b" \t\r\n") for line in reply[:-1].split(b"\n")])
+    return b"\n".join([line[4:].strip(_STRIPPED) for line in reply[:-1].split(b"\n")])
 
 
 def _as_bytes(octets: Octets) -> bytes:

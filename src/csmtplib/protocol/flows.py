@@ -213,8 +213,7 @@ def prepare(
     try:
         mail = envelope.command(f"MAIL FROM:{envelope.quoteaddr(sender)}{parameters}", encoding)
         rcpts = [
-            envelope.command(f"RCPT TO:{envelope.quoteaddr(each)}", encoding)
-            for each in recipients
+            envelope.command(f"RCPT TO:{envelope.quoteaddr(each)}", encoding) for each in recipients
         ]
     except ValueError as error:
         raise Unsendable(str(error)) from error

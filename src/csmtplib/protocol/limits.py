@@ -16,6 +16,9 @@ MESSAGE_LINE_OCTETS = 998
 # answering any more.
 REPLY_OCTETS = 65536
 
+# Octets that are received at once: more than a reply usually has, and a memory page or two.
+RECEIVE_OCTETS = 8192
+
 # Challenges of one AUTH exchange. The longest mechanism in use has three.
 AUTH_CHALLENGES = 5
 

@@ -98,9 +98,7 @@ def parse(url: str, environ: Mapping[str, str]) -> Server:
             "write smtp+starttls:// or smtps://"
         )
     if parts.scheme not in _SCHEMES:
-        raise ServerURLError(
-            f"{shown}: the scheme must be one of {', '.join(_SCHEMES)}, lmtp+unix"
-        )
+        raise ServerURLError(f"{shown}: the scheme must be one of {', '.join(_SCHEMES)}, lmtp+unix")
     if not parts.hostname or parts.path not in ("", "/"):
         raise ServerURLError(f"{shown}: write {parts.scheme}://host or {parts.scheme}://host:port")
 

@@ -1,0 +1,1 @@
+"""Measurements: nothing here asserts a time, everything is reported as a ratio."""

@@ -1,0 +1,138 @@
+"""Line ends and transparency: compiled = pure = stdlib."""
+
+from __future__ import annotations
+
+import itertools
+import smtplib
+import threading
+from types import ModuleType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from .conftest import IMPLEMENTATIONS
+
+# What the stdlib's module makes of them: the specification.
+fix_eols = smtplib._fix_eols  # type: ignore[attr-defined]
+quote_periods = smtplib._quote_periods  # type: ignore[attr-defined]
+
+every_implementation = pytest.mark.parametrize(
+    "kernels", IMPLEMENTATIONS.values(), ids=IMPLEMENTATIONS.keys()
+)
+
+SHORT = [
+    bytes(octets) for length in range(9) for octets in itertools.product(b"\r\n.a", repeat=length)
+]
+pieces = st.sampled_from(
+    [b"\r\n", b"\n", b"\r", b".", b"a", b"\r\n.\r\n", b"x" * 80, b"\xff", b"\0"]
+)
+bodies = st.lists(pieces, max_size=200).map(b"".join) | st.binary(max_size=500)
+
+
+def on_the_wire(body: bytes) -> bytes:
+    """What a strict body is sent as, by the stdlib's functions."""
+    octets: bytes = quote_periods(fix_eols(body.decode("latin-1")).encode("latin-1"))
+    return octets + (b".\r\n" if not octets or octets.endswith(b"\r\n") else b"\r\n.\r\n")
+
+
+def encode(kernels: ModuleType, *chunks: bytes) -> bytes:
+    encoder = kernels.BodyEncoder()
+    return b"".join([*map(encoder.encode, chunks), encoder.finish()])
+
+
+def test_short_bodies_whole(kernels: ModuleType) -> None:
+    for body in SHORT:
+        assert kernels.fix_eols(body.decode()) == fix_eols(body.decode())
+        assert kernels.quote_periods(body) == quote_periods(body)
+
+
+def test_short_bodies_split_everywhere(kernels: ModuleType) -> None:
+    for body in SHORT:
+        expected = on_the_wire(body)
+        for split in range(len(body) + 1):
+            assert encode(kernels, body[:split], body[split:]) == expected, (body, split)
+
+
+@every_implementation
+@given(body=bodies)
+def test_fix_eols(kernels: ModuleType, body: bytes) -> None:
+    text = body.decode("latin-1")
+    assert kernels.fix_eols(text) == fix_eols(text)
+
+
+@every_implementation
+@given(text=st.text(alphabet=st.sampled_from("\r\n.aä€\U0001f600"), max_size=50))
+def test_fix_eols_of_any_text(kernels: ModuleType, text: str) -> None:
+    fixed = kernels.fix_eols(text)
+    assert fixed == fix_eols(text)
+    assert fixed.encode() == fix_eols(text).encode()
+
+
+@every_implementation
+@given(body=bodies)
+def test_quote_periods(kernels: ModuleType, body: bytes) -> None:
+    assert kernels.quote_periods(body) == quote_periods(body)
+
+
+@every_implementation
+@given(body=bodies, cuts=st.lists(st.integers(0, 10_000), max_size=8))
+def test_encoder_in_chunks(kernels: ModuleType, body: bytes, cuts: list[int]) -> None:
+    borders = sorted({0, len(body), *(cut % (len(body) + 1) for cut in cuts)})
+    chunks = [body[start:stop] for start, stop in itertools.pairwise(borders)]
+    assert encode(kernels, *chunks) == on_the_wire(body)
+
+
+@given(body=bodies, cut=st.integers(0, 10_000))
+def test_chunks_of_the_twins_are_equal(body: bytes, cut: int) -> None:
+    border = cut % (len(body) + 1)
+    encoded = []
+    for kernels in IMPLEMENTATIONS.values():
+        encoder = kernels.BodyEncoder()
+        encoded.append((encoder.encode(body[:border]), encoder.encode(body[border:])))
+    assert encoded[0] == encoded[-1]
+
+
+@every_implementation
+@given(body=bodies)
+def test_survey(kernels: ModuleType, body: bytes) -> None:
+    lines = body.replace(b"\r", b"\n").split(b"\n")
+    assert kernels.survey(body) == (max(map(len, lines)), b"\0" in body, max(body, default=0) > 127)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_octets_of_any_type(kernels: ModuleType, kind: type) -> None:
+    body = b".a\r\n..b\n.\r"
+    assert kernels.quote_periods(kind(body)) == quote_periods(body)
+    assert encode(kernels, kind(body)) == on_the_wire(body)
+    assert kernels.survey(kind(body)) == kernels.survey(body)
+
+
+@pytest.mark.parametrize("wrong", ["text", 5, None])
+def test_what_is_no_octets_is_refused(kernels: ModuleType, wrong: object) -> None:
+    for function in (kernels.quote_periods, kernels.survey, kernels.BodyEncoder().encode):
+        with pytest.raises(TypeError):
+            function(wrong)
+
+
+def test_text_is_not_octets(kernels: ModuleType) -> None:
+    with pytest.raises((TypeError, AttributeError)):
+        kernels.fix_eols(5)
+
+
+def test_large_bodies_beside_other_threads(kernels: ModuleType) -> None:
+    # Large enough that the compiled kernels release the GIL.
+    body = b"." + b"line\r\n.dot\nend\r" * 20_000
+    expected = on_the_wire(body)
+    results: list[bytes] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(encode(kernels, body))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [expected] * 4
+    assert kernels.fix_eols(body.decode()) == fix_eols(body.decode())
+    assert kernels.quote_periods(body) == quote_periods(body)
+    assert kernels.survey(body) == (5, False, False)

@@ -1,0 +1,147 @@
+"""The rules that keep the house in order: who imports whom, and what an import costs."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import csmtplib
+
+PACKAGE = Path(csmtplib.__path__[0])
+
+# Imports point downwards: from a room to itself, or to one that stands before it.
+ROOMS = ["kernel", "protocol", "drive", "fastpath", "client", "swap", "csmtplib", "cli"]
+
+# The client classes read what programs patch from the package itself, at each call.
+EXCEPTIONS = {("client", "csmtplib")}
+
+MODULES = sorted(
+    ".".join(("csmtplib", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(
+        ".__init__"
+    )
+    for path in PACKAGE.rglob("*.py")
+)
+
+
+def room(module: str) -> str:
+    """The top-level part of the package in which a module stands."""
+    parts = module.split(".")
+    if parts[-1] == "__main__":
+        return "cli"
+    return parts[1] if len(parts) > 1 else "csmtplib"
+
+
+def imported(module: str) -> set[str]:
+    """The modules of ours that a module imports, wherever in its code."""
+    path = PACKAGE.joinpath(*module.split(".")[1:])
+    is_package = path.is_dir()
+    source = path / "__init__.py" if is_package else path.with_suffix(".py")
+    found = set()
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            parent = module.split(".")[: len(module.split(".")) - node.level + is_package]
+            base = ".".join([*(parent if node.level else []), *filter(None, [node.module])])
+            # "from . import name" may mean a module of that name.
+            names = {f"{base}.{alias.name}" for alias in node.names}
+            found |= {name for name in names if name in MODULES} or {base}
+    return {name for name in found if name.split(".")[0] == "csmtplib"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_downwards(module: str) -> None:
+    here = room(module)
+    for other in imported(module):
+        there = room(other)
+        if (here, there) not in EXCEPTIONS:
+            assert ROOMS.index(there) <= ROOMS.index(here), f"{module} imports {other}"
+
+
+def test_the_rule_sees_the_imports() -> None:
+    assert "csmtplib.kernel" in imported("csmtplib.protocol.envelope")
+    assert "csmtplib.client.smtp" in imported("csmtplib")
+    assert "csmtplib" in imported("csmtplib.client.smtp")
+
+
+def run(code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env=os.environ | {"CSMTPLIB_IMPL": csmtplib.implementation},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+@pytest.mark.parametrize("module", [each for each in MODULES if not each.endswith("__main__")])
+def test_each_module_imports_alone(module: str) -> None:
+    run(f"import {module}")
+
+
+def test_importing_csmtplib_imports_little_more_than_smtplib() -> None:
+    # So it can't take much longer; benchmarks/ has the times.
+    more = run(
+        "import sys, smtplib; before = set(sys.modules); import csmtplib;"
+        "print(*(set(sys.modules) - before))"
+    ).split()
+    others = {name.split(".")[0] for name in more if "cython" not in name}
+    assert others <= {"csmtplib", "__future__", "contextlib"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "outcome"),
+    [("python", "python"), ("", "c python"), ("fortran", "ImportError: CSMTPLIB_IMPL")],
+)
+def test_the_switch_of_implementations(wanted: str, outcome: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import csmtplib; print(csmtplib.implementation)"],
+        env=os.environ | {"CSMTPLIB_IMPL": wanted},
+        capture_output=True,
+        text=True,
+    )
+    assert any(each in (done.stdout + done.stderr).splitlines()[-1] for each in outcome.split())
+
+
+def test_the_compiled_kernels_are_not_replaced_when_asked_for() -> None:
+    code = (
+        "import sys; sys.modules['csmtplib.kernel._c'] = None\n"
+        "try:\n import csmtplib\nexcept ImportError as error:\n print(error)"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"CSMTPLIB_IMPL": "c"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "CSMTPLIB_IMPL=c" in told
+    assert "CSMTPLIB_BUILD=require" in told
+
+
+def test_the_stub_describes_the_pure_twins() -> None:
+    stub = ast.parse((PACKAGE / "kernel" / "_c.pyi").read_text())
+    twin = ast.parse((PACKAGE / "kernel" / "_python.py").read_text())
+    assert signatures(stub) == signatures(twin)
+
+
+def signatures(module: ast.Module) -> dict[str, str]:
+    """The public functions and methods of a module, each with its signature."""
+    found = {}
+    for node in ast.walk(module):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.FunctionDef) and (
+                child.name.startswith("__") or not child.name.startswith("_")
+            ):
+                owner = f"{node.name}." if isinstance(node, ast.ClassDef) else ""
+                arguments = ast.unparse(child.args)
+                for constant, value in (("_MAX_LINE", "8192"), ("_MAX_REPLY", "65536")):
+                    arguments = arguments.replace(constant, value)
+                found[owner + child.name] = arguments
+    # What an instance takes; BodyEncoder's takes nothing, and the stub leaves it out.
+    return {name: found[name] for name in found if found[name] != "self" or "init" not in name}
