@@ -220,13 +220,9 @@ class Connection:
         """
         if self.file is None:
             self.file = self._open_reply_file()
-        # Longer than any wait that the caller agreed to, and than any of RFC 5321's.
-        seconds = limits.TERMINATOR_SECONDS
-        if isinstance(self.sock, socket.socket):
-            seconds = max(seconds, self.sock.gettimeout() or 0)
         try:
             if type(self.file) is ReplyFile and self.debuglevel <= 0:
-                code, text = self.file.read_reply(seconds)
+                code, text = self.file.read_reply()
             else:
                 code, text = self._read_reply_by_lines(self.file)
         except EOFError:
@@ -247,7 +243,8 @@ class Connection:
             raise SMTPServerDisconnected(
                 f"Connection closed: the server sent a preliminary reply: {code} {text!r}"
             )
-        self._awaited_replies = max(0, self._awaited_replies - 1)
+        if self._awaited_replies:
+            self._awaited_replies -= 1
         if self.debuglevel > 0:
             self._print_debug(f"reply: retcode ({code}); Msg: {text!a}")
         return code, text

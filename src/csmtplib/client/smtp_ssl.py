@@ -46,4 +46,8 @@ class SMTP_SSL(SMTP):
         if self.debuglevel > 0:
             self._print_debug("connect:", (host, port))
         sock = super()._get_socket(host, port, timeout)
-        return self.context.wrap_socket(sock, server_hostname=self._host)
+        try:
+            return self.context.wrap_socket(sock, server_hostname=self._host)
+        except BaseException:
+            sock.close()
+            raise

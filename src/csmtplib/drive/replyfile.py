@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         """A socket, plain or TLS, the standard library's or another with its methods."""
 
         def recv(self, size: int, /) -> bytes: ...
+        def gettimeout(self) -> float | None: ...
 
 
 class ReplyFile(io.BufferedIOBase):
@@ -36,23 +37,25 @@ class ReplyFile(io.BufferedIOBase):
         self._buffer.feed(octets)
         return bool(octets)
 
-    def read_reply(self, seconds: float) -> tuple[int, bytes]:
+    def read_reply(self) -> tuple[int, bytes]:
         """The next reply: its code, or -1 where a line has none, and its joined text.
 
-        The socket's timeout bounds each wait; `seconds` bounds the reply as a whole once its first
-        octets are there, so that a server can't hold the caller with one octet now and then.
-        Raises EOFError where the stream ends first, TimeoutError, kernel.ReplyError, and whatever
-        OSError the socket raises.
+        The socket's timeout bounds each wait. A reply that has begun must be there within that, or
+        the longest wait of RFC 5321's if that is longer, so that a server can't hold the caller
+        with one octet now and then. Raises EOFError where the stream ends first, TimeoutError,
+        kernel.ReplyError, and whatever OSError the socket raises.
         """
-        deadline = None
+        received = 0
+        deadline = 0.0
         while (reply := self._buffer.reply()) is None:
+            if received == 1:
+                timeout = self._sock.gettimeout() or 0.0
+                deadline = time.monotonic() + max(limits.TERMINATOR_SECONDS, timeout)
+            elif received > 1 and time.monotonic() > deadline:
+                raise TimeoutError("the reply does not come to its end")
             if not self._receive() and not self._buffer.end_of_stream():
                 raise EOFError("the stream ended before the reply")
-            now = time.monotonic()
-            if deadline is None:
-                deadline = now + seconds
-            elif now > deadline:
-                raise TimeoutError(f"no whole reply within {seconds:g} seconds")
+            received += 1
         return reply
 
     def peek(self, size: int = 0) -> bytes:

@@ -1,6 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
 """The kernels of csrc/, wrapped: this module converts, and decides nothing."""
 
+cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stddef cimport size_t
@@ -48,7 +49,14 @@ cdef class ReplyBuffer:
     def __len__(self):
         return self._end - self._start
 
+    # A connection belongs to one thread. Should two use it all the same, without the GIL, they may
+    # garble what was received, but not the memory that it is in: hence the critical sections.
+
+    @cython.critical_section
     def feed(self, bytes octets not None):
+        self._append(octets)
+
+    cdef int _append(self, bytes octets) except -1:
         cdef size_t count = PyBytes_GET_SIZE(octets)
         cdef size_t unread = self._end - self._start
         cdef uint8_t *larger
@@ -66,19 +74,29 @@ cdef class ReplyBuffer:
         if count > 0:
             memcpy(self._octets + self._end, PyBytes_AS_STRING(octets), count)
             self._end += count
+        return 0
 
+    @cython.critical_section
     def end_of_stream(self):
         if self._start == self._end or self._octets[self._end - 1] == c"\n":
             return False
-        self.feed(b"\n")
+        self._append(b"\n")
         return True
 
-    cpdef bytes peek(self, Py_ssize_t count):
+    @cython.critical_section
+    def peek(self, Py_ssize_t count):
+        return self._peek(count)
+
+    @cython.critical_section
+    def take(self, Py_ssize_t count):
+        return self._take(count)
+
+    cdef bytes _peek(self, Py_ssize_t count):
         count = min(max(count, 0), <Py_ssize_t>(self._end - self._start))
         return PyBytes_FromStringAndSize(<char *>self._octets + self._start, count)
 
-    cpdef bytes take(self, Py_ssize_t count):
-        taken = self.peek(count)
+    cdef bytes _take(self, Py_ssize_t count):
+        taken = self._peek(count)
         self._drop(PyBytes_GET_SIZE(taken))
         return taken
 
@@ -88,6 +106,7 @@ cdef class ReplyBuffer:
             self._start = self._end = 0
         csmtp_reply_scan_init(&self._scan)
 
+    @cython.critical_section
     def readline(self, Py_ssize_t limit=-1):
         cdef Py_ssize_t unread = self._end - self._start
         cdef const uint8_t *octets = self._octets + self._start
@@ -97,9 +116,10 @@ cdef class ReplyBuffer:
                 octets, c"\n", unread if limit < 0 else min(limit, unread)
             )
         if newline != NULL:
-            return self.take(newline - octets + 1)
-        return self.take(limit) if 0 <= limit <= unread else None
+            return self._take(newline - octets + 1)
+        return self._take(limit) if 0 <= limit <= unread else None
 
+    @cython.critical_section
     def reply(self):
         if self._start == self._end:
             return None
@@ -118,13 +138,13 @@ cdef class ReplyBuffer:
             self._drop(self._scan.line)
             return code, text
         if status == CSMTP_REPLY_BAD_CODE:
-            reply = self.take(self._scan.line)
+            reply = self._take(self._scan.line)
             return unreadable_code(reply, _joined(reply))
         if status == CSMTP_REPLY_MIXED_CODES:
             raise ReplyMalformed(
-                "a reply whose lines have different codes", self.take(self._scan.line)
+                "a reply whose lines have different codes", self._take(self._scan.line)
             )
-        too_long = self.take(self._end - self._start)
+        too_long = self._take(self._end - self._start)
         if status == CSMTP_REPLY_LINE_TOO_LONG:
             raise ReplyTooLong("a line that is too long", too_long)
         raise ReplyTooLong("a reply that is too long", too_long)
@@ -212,7 +232,12 @@ cdef class BodyEncoder:
         csmtp_body_init(&self._body, CSMTP_BODY_CRLF | CSMTP_BODY_DOTS)
 
     def encode(self, octets):
-        return _encoded(&self._body, _as_bytes(octets))
+        # A copy: should another thread use this encoder while the GIL is released, the room that
+        # was measured for these octets must still be enough for them.
+        cdef csmtp_body body = self._body
+        encoded = _encoded(&body, _as_bytes(octets))
+        self._body = body
+        return encoded
 
     def finish(self):
         cdef uint8_t end[5]

@@ -89,6 +89,8 @@ class ReplyBuffer:
 
     def reply(self) -> tuple[int, bytes] | None:
         start = self._start
+        if self._searched == len(self._octets):
+            return None
         # Most replies come whole, and are short enough that no cap is in question.
         if self._searched == start and (whole := _REPLY.match(self._octets, start)):
             reply, code, text = whole.group(0, 1, 2)

@@ -12,6 +12,8 @@ from .. import kernel
 
 CRLF = "\r\n"
 
+# A line break that folds a header field. Addresses are often passed as they stand in one.
+_FOLD = re.compile(r"\r?\n(?=[ \t])")
 _CONTROL_NAMES = {"\r": "\\r", "\n": "\\n", "\0": "\\0", "\t": "\\t"}
 
 
@@ -46,7 +48,8 @@ def quoteaddr(addrstring: str) -> str:
     """An address, with or without a display name, as the path of MAIL or RCPT: "<local@domain>".
 
     What `email.utils.parseaddr` can't read is passed on as it is, in angle brackets, for the server
-    to judge, as the stdlib does. Raises ValueError for "<" without ">".
+    to judge, as the stdlib does. White space around the address and header folding before it are
+    passed over. Raises ValueError for any other control character, and for "<" without ">".
     """
     if kernel.is_plain_address(addrstring):
         return f"<{addrstring}>"
@@ -70,6 +73,10 @@ def _parsed_address(addrstring: str) -> str | None:
     display_name, address = parseaddr(addrstring)
     if not (display_name or address):
         return None
+    if kernel.has_control(addrstring):
+        # The parser would drop some, and what is left may be another address.
+        unfolded = _FOLD.sub("", addrstring.strip(" \t\r\n"))
+        check_command(unfolded.replace("\t", " ") if address in unfolded else unfolded)
     # Older parsers stop at what they don't understand: "a@b)c@d" would become a mail to a@b.
     if addrstring.count("@") > display_name.count("@") + address.count("@"):
         return None

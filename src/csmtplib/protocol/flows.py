@@ -211,6 +211,8 @@ def prepare(
         parameters += " BODY=8BITMIME"
     encoding = "utf-8" if utf8 else "ascii"
     try:
+        for address in (sender, *recipients):
+            envelope.check_command(address)
         mail = envelope.command(f"MAIL FROM:{envelope.quoteaddr(sender)}{parameters}", encoding)
         rcpts = [
             envelope.command(f"RCPT TO:{envelope.quoteaddr(each)}", encoding) for each in recipients
@@ -233,7 +235,7 @@ def transact(transaction: Transaction, *, lmtp: bool) -> Flow[list[Outcome]]:
     """
     outcomes: dict[int, Outcome] = {}
     accepted = list(range(len(transaction.recipients)))
-    everything_sent = False
+    message_begun = False
 
     def settle(numbers: Sequence[int], reply: Reply) -> None:
         for number in numbers:
@@ -261,7 +263,7 @@ def transact(transaction: Transaction, *, lmtp: bool) -> Flow[list[Outcome]]:
             yield Close() if reply.code == 421 else Exchange(b"RSET\r\n")
             return [outcomes[number] for number in range(len(outcomes))]
 
-        everything_sent = True
+        message_begun = True
         reply = yield Exchange(transaction.body, limits.TERMINATOR_SECONDS)
         while True:
             # LMTP answers for each recipient (RFC 2033 section 4.2), SMTP once for all.
@@ -273,7 +275,7 @@ def transact(transaction: Transaction, *, lmtp: bool) -> Flow[list[Outcome]]:
         if reply.code == 421:
             yield Close()
     except ConnectionLost as lost:
-        in_doubt = everything_sent and (lost.everything_sent or len(outcomes))
+        in_doubt = message_begun and lost.everything_sent
         yield Close()
         for number, recipient in enumerate(transaction.recipients):
             if number not in outcomes:

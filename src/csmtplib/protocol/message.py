@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from email.message import Message
     from typing import Any
 
-# A line break that no folding white space follows ends the header, and what comes next is another.
-_UNFOLDED_BREAK = re.compile(r"\r\n(?![ \t])|\r(?![\n \t])|(?<!\r)\n(?![ \t])")
+# Whatever some part of the email package takes for the end of a line.
+_LINE_BREAK = re.compile("[\r\n\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
+# A line end that no folding white space follows ends the header; a lone CR or LF ends it for some.
+_UNFOLDED_BREAK = re.compile(rb"\r\n(?![ \t])|\r(?!\n)|(?<!\r)\n")
+_NO_HEADER_NAME = re.compile("[\0- :\x7f]|^$")
 _EMPTY_GROUP = re.compile(r'[^:;@<>"]*:\s*;\s*')
 
 # On Pythons without the check of its own that later ones make (CVE-2024-6923, CVE-2026-1299), the
@@ -42,7 +45,7 @@ def envelope_addresses(
         header = message[prefix + "Sender"]
         if header is None:
             header = message[prefix + "From"]
-        if header is None:
+        if header is None or not str(header).strip():
             raise ValueError(f"message has no {prefix}From header: add one or give from_addr")
         from_addr = email.utils.getaddresses([str(header)])[0][1]
     if to_addrs is None:
@@ -72,25 +75,27 @@ def flatten(message: Message[Any, Any], *, utf8: bool) -> bytes:
     outgoing = copy.copy(message)
     del outgoing["Bcc"]
     del outgoing["Resent-Bcc"]
-    for part in outgoing.walk():
-        _refuse_header_injection(part)
-    policy: Any = message.policy  # what clone() takes depends on its class
+    policy: Any = message.policy.clone(linesep="\r\n")  # what clone() takes depends on its class
     if utf8:
         policy = policy.clone(utf8=True)
+    for part in outgoing.walk():
+        _refuse_header_injection(part, policy)
     with io.BytesIO() as octets:
         # Unmangled: "From " at the start of a line matters to mbox files, not to SMTP.
         generator = email.generator.BytesGenerator(octets, mangle_from_=False, policy=policy)
-        generator.flatten(outgoing, linesep="\r\n")
+        generator.flatten(outgoing)
         return octets.getvalue()
 
 
-def _refuse_header_injection(part: Message[Any, Any]) -> None:
+def _refuse_header_injection(part: Message[Any, Any], policy: Any) -> None:
     for name, value in part.raw_items():
-        if any(character <= " " or character in ":\x7f" for character in name):
+        if _NO_HEADER_NAME.search(name):
             raise _HeaderError(f"the header name {name!r} holds a character that ends it")
-        text = str(value)
-        if ("\r" in text or "\n" in text) and _UNFOLDED_BREAK.search(text.rstrip("\r\n")):
-            raise _HeaderError(f"the value of {name} holds a line break that ends it: {text!r}")
+        if _LINE_BREAK.search(str(value)):
+            # Harmless where it is encoded or followed by white space, which only folding tells.
+            folded: bytes = policy.fold_binary(name, value)
+            if _UNFOLDED_BREAK.search(folded.removesuffix(b"\r\n")):
+                raise _HeaderError(f"the value of {name} holds an unfolded line break: {value!r}")
 
 
 def quotedata(data: str) -> str:

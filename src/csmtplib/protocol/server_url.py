@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -65,6 +66,10 @@ _SCHEMES = {
     "submission": (587, TLS.REQUIRED),
     "lmtp": (24, TLS.IF_OFFERED),
 }
+# The second half is for URLs without "//": there is no telling scheme from user but by name.
+_SCHEME_AND_USER = re.compile(
+    rf"(?:[\w+]+:(?=//)|(?:{'|'.join(map(re.escape, _SCHEMES))}):)?/*[^:]*"
+)
 _TEXTS = ("cafile", "certfile", "keyfile", "name")
 _YES_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
@@ -78,14 +83,18 @@ def parse(url: str, environ: Mapping[str, str]) -> Server:
     name. User and password are percent-decoded; a password that is not there is read from the file
     that CSMTPLIB_PASSWORD_FILE in `environ` names. Raises ServerURLError.
     """
+    shown = _without_password(url)
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise ServerURLError(f"{_without_password(url)}: {error}") from None
-    shown = _without_password(url)
-    if parts.fragment:
-        raise ServerURLError(f"{shown}: write '#' as %23")
+    except ValueError:
+        # What urlsplit says may quote a part of the password.
+        parts, port = None, 0
+    if parts is None or port == 0 or parts.fragment:
+        raise ServerURLError(
+            f"{shown}: the port must be a number from 1 to 65535; in user and password write "
+            "/ ? # @ : as %2F %3F %23 %40 %3A"
+        )
     options = _options(shown, parts.query)
 
     if parts.scheme == "lmtp+unix":
@@ -114,9 +123,10 @@ def parse(url: str, environ: Mapping[str, str]) -> Server:
 
 
 def _without_password(url: str) -> str:
-    before, at, after = url.rpartition("@")
-    scheme, slashes, userinfo = before.partition("//")
-    return f"{scheme}{slashes}{userinfo.partition(':')[0]}{at}{after}"
+    """The URL as it may be shown, however it was mistyped."""
+    userinfo, at, rest = url.rpartition("@")
+    user = _SCHEME_AND_USER.match(userinfo)
+    return f"{user[0] if user else ''}{at}{rest}"
 
 
 def _credentials(
@@ -126,6 +136,11 @@ def _credentials(
         if password:
             raise ServerURLError(f"{shown}: there is a password and no user")
         return {}
+    try:
+        user = unquote(user, errors="strict")
+        password = None if password is None else unquote(password, errors="strict")
+    except UnicodeDecodeError:
+        raise ServerURLError(f"{shown}: user and password must be UTF-8") from None
     if password is None:
         file = environ.get("CSMTPLIB_PASSWORD_FILE")
         if not file:
@@ -134,10 +149,10 @@ def _credentials(
                 "CSMTPLIB_PASSWORD_FILE, or write user:password@"
             )
         try:
-            return {"user": unquote(user), "password": Path(file).read_text().rstrip("\r\n")}
+            password = Path(file).read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             raise ServerURLError(f"CSMTPLIB_PASSWORD_FILE: {error}") from None
-    return {"user": unquote(user), "password": unquote(password)}
+    return {"user": user, "password": password}
 
 
 def _options(shown: str, query: str) -> dict[str, Any]:
