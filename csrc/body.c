@@ -57,7 +57,8 @@ size_t csmtp_body_growth_scalar(const csmtp_body *body, const uint8_t *octets, s
     return growth;
 }
 
-size_t csmtp_body_encode_scalar(csmtp_body *body, const uint8_t *octets, size_t count, uint8_t *out)
+size_t csmtp_body_encode_scalar(csmtp_body *body, const uint8_t *octets, size_t count,
+                                uint8_t *out)
 {
     const unsigned what = body->what;
     uint8_t before = body->last, *next = out;
@@ -210,8 +211,9 @@ void csmtp_body_survey_add(csmtp_body_survey *survey, const uint8_t *octets, siz
             nuls = or16(nuls, equal16(here, nul));
             seen = or16(seen, here);
         }
+        uint64_t todo = bits64(ends[0], ends[1], ends[2], ends[3]);
         size_t from = 0;
-        for (uint64_t todo = bits64(ends[0], ends[1], ends[2], ends[3]); todo != 0; todo &= todo - 1) {
+        for (; todo != 0; todo &= todo - 1) {
             size_t at = lowest_bit(todo);
             measure(survey, survey->line + at - from);
             survey->line = 0;

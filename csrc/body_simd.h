@@ -66,7 +66,7 @@ static inline size_t sum16(octets16 counts) { return vaddlvq_u8(counts); }
 
 static inline uint64_t bits64(octets16 a, octets16 b, octets16 c, octets16 d)
 {
-    /* Each octet keeps the bit of its place among eight; pairwise sums then bring eight together. */
+    /* Each octet keeps the bit of its place among eight; pairwise sums bring eight together. */
     const uint8x16_t place = vreinterpretq_u8_u64(vdupq_n_u64(UINT64_C(0x8040201008040201)));
     uint8x16_t ab = vpaddq_u8(vandq_u8(a, place), vandq_u8(b, place));
     uint8x16_t cd = vpaddq_u8(vandq_u8(c, place), vandq_u8(d, place));

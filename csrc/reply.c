@@ -10,10 +10,11 @@ static bool is_digit(uint8_t octet)
     return octet >= '0' && octet <= '9';
 }
 
-/* The code of a line (LF included), -1 where the line has none. */
-static int line_code(const uint8_t *line, size_t length)
+/* The code of a line that ends in LF, -1 where it has none. The LF is no digit, so a line that is
+ * shorter than a code is not read past its end. */
+static int line_code(const uint8_t *line)
 {
-    if (length <= CODE_LENGTH || !is_digit(line[0]) || !is_digit(line[1]) || !is_digit(line[2]))
+    if (!is_digit(line[0]) || !is_digit(line[1]) || !is_digit(line[2]))
         return -1;
     uint8_t separator = line[CODE_LENGTH];
     bool at_end = separator == '\n' || (separator == '\r' && line[CODE_LENGTH + 1] == '\n');
@@ -33,21 +34,25 @@ csmtp_reply_status csmtp_reply_find(csmtp_reply_scan *scan, const uint8_t *octet
                                     size_t max_line, size_t max_reply)
 {
     for (;;) {
+        /* No search goes past the nearer cap, so that the answer does not depend on how the octets
+         * came in. */
+        bool line_is_nearer = max_line <= max_reply - scan->line;
+        size_t cap = line_is_nearer ? scan->line + max_line : max_reply;
+        size_t stop = count < cap ? count : cap;
         const uint8_t *end = NULL;
-        if (scan->searched < count)
-            end = memchr(octets + scan->searched, '\n', count - scan->searched);
-        size_t after = end ? (size_t)(end - octets) + 1 : count;
-        if (after - scan->line > max_line)
-            return CSMTP_REPLY_LINE_TOO_LONG;
-        if (after > max_reply)
-            return CSMTP_REPLY_TOO_LONG;
-        scan->searched = after;
-        if (!end)
-            return CSMTP_REPLY_MORE;
+        if (scan->searched < stop)
+            end = memchr(octets + scan->searched, '\n', stop - scan->searched);
+        if (!end) {
+            scan->searched = stop;
+            if (count <= cap)
+                return CSMTP_REPLY_MORE;
+            return line_is_nearer ? CSMTP_REPLY_LINE_TOO_LONG : CSMTP_REPLY_TOO_LONG;
+        }
 
+        size_t after = (size_t)(end - octets) + 1;
         const uint8_t *line = octets + scan->line;
-        int code = line_code(line, after - scan->line);
-        scan->line = after;
+        int code = line_code(line);
+        scan->line = scan->searched = after;
         if (code < 0)
             return CSMTP_REPLY_BAD_CODE;
         if (scan->code >= 0 && scan->code != code)

@@ -24,8 +24,9 @@ typedef struct {
 void csmtp_reply_scan_init(csmtp_reply_scan *scan);
 
 /* Looks for the end of the reply that begins at octets[0]. Call it again with the same octets and
- * more behind them while it answers MORE. max_line and max_reply count the line ends too. On DONE
- * and on BAD_CODE scan->line is how many octets were used, the offending line included. */
+ * more behind them while it answers MORE. max_line and max_reply count the line ends too. On DONE,
+ * BAD_CODE and MIXED_CODES scan->line is how many octets were used, the offending line included;
+ * where something is too long, scan->searched is how many octets were allowed. */
 csmtp_reply_status csmtp_reply_find(csmtp_reply_scan *scan, const uint8_t *octets, size_t count,
                                     size_t max_line, size_t max_reply);
 

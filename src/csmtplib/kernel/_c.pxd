@@ -43,6 +43,7 @@ cdef extern from "body.h" nogil:
     size_t csmtp_body_encode(
         csmtp_body *body, const uint8_t *octets, size_t count, uint8_t *out
     )
+    void csmtp_body_skip(csmtp_body *body, const uint8_t *octets, size_t count)
     size_t csmtp_body_finish(csmtp_body *body, uint8_t *out)
     void csmtp_body_survey_init(csmtp_body_survey *survey)
     void csmtp_body_survey_add(csmtp_body_survey *survey, const uint8_t *octets, size_t count)

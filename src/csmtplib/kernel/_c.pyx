@@ -144,7 +144,7 @@ cdef class ReplyBuffer:
             raise ReplyMalformed(
                 "a reply whose lines have different codes", self._take(self._scan.line)
             )
-        too_long = self._take(self._end - self._start)
+        too_long = self._take(self._scan.searched)
         if status == CSMTP_REPLY_LINE_TOO_LONG:
             raise ReplyTooLong("a line that is too long", too_long)
         raise ReplyTooLong("a reply that is too long", too_long)
@@ -205,19 +205,18 @@ def fix_eols(str text not None):
 
 def quote_periods(octets):
     cdef csmtp_body body
-    cdef bytes chunk = _as_bytes(octets)
     csmtp_body_init(&body, CSMTP_BODY_DOTS)
-    if _growth(
-        &body, <const uint8_t *>PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk)
-    ) == 0:
-        return chunk
-    return _encoded(&body, chunk)
+    return _encoded(&body, _as_bytes(octets))
 
 
 cdef bytes _encoded(csmtp_body *body, bytes chunk):
+    """The chunk as it is sent: itself, where nothing has to be changed."""
     cdef const uint8_t *octets = <const uint8_t *>PyBytes_AS_STRING(chunk)
     cdef Py_ssize_t count = PyBytes_GET_SIZE(chunk)
     cdef size_t growth = _growth(body, octets, count)
+    if growth == 0:
+        csmtp_body_skip(body, octets, count)
+        return chunk
     encoded = PyBytes_FromStringAndSize(NULL, count + growth)
     _encode(body, octets, count, <uint8_t *>PyBytes_AS_STRING(encoded))
     return encoded

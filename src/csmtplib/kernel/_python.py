@@ -102,13 +102,13 @@ class ReplyBuffer:
     def _reply_by_lines(self) -> tuple[int, bytes] | None:
         octets, start = self._octets, self._start
         while True:
-            after = octets.find(b"\n", self._searched) + 1
-            searched = after or len(octets)
-            if searched - self._line > self._max_line:
-                raise ReplyTooLong("a line that is too long", self.take(searched - start))
-            if searched - start > self._max_reply:
-                raise ReplyTooLong("a reply that is too long", self.take(searched - start))
-            self._searched = searched
+            line_cap, reply_cap = self._line + self._max_line, start + self._max_reply
+            cap = min(line_cap, reply_cap)
+            after = octets.find(b"\n", self._searched, cap) + 1
+            if not after and len(octets) > cap:
+                what = "a line" if line_cap <= reply_cap else "a reply"
+                raise ReplyTooLong(f"{what} that is too long", self.take(cap - start))
+            self._searched = after or len(octets)
             if not after:
                 return None
             line = _LINE.match(octets, self._line)

@@ -1,0 +1,60 @@
+"""Compiles the kernels of csrc/ together with C tests, outside the tree."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+CSRC = Path(__file__).parents[2] / "csrc"
+KERNELS = sorted(path.stem for path in CSRC.glob("*.c"))
+HEADERS = Path(__file__).parent
+
+STRICT = ("-std=c11", "-pedantic", "-Wall", "-Wextra", "-Werror", "-O2", "-g")
+SANITIZED = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+COMPILING_SECONDS = 120
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skip the test for want of a program; with CI set in the environment fail it instead."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def build(
+    compiler: Sequence[str], flags: Sequence[str], source: Path, kernel: str, program: Path
+) -> None:
+    """Compile `source` together with csrc/`kernel`.c into `program`; a warning fails the test."""
+    command = [
+        *compiler,
+        *STRICT,
+        *flags,
+        f"-I{CSRC}",
+        f"-I{HEADERS}",
+        str(source),
+        str(CSRC / f"{kernel}.c"),
+        "-o",
+        str(program),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILING_SECONDS)
+    if done.returncode != 0:
+        pytest.fail(f"{shlex.join(command)}\n{done.stderr}")
+
+
+def runs_sanitized(compiler: Sequence[str], flags: Sequence[str], directory: Path) -> bool:
+    """Whether the compiler builds programs with these sanitizers, and the system runs them."""
+    source = directory / "empty.c"
+    program = directory / "empty"
+    source.write_text("int main(void) { return 0; }\n")
+    built = subprocess.run(
+        [*compiler, *flags, str(source), "-o", str(program)],
+        capture_output=True,
+        timeout=COMPILING_SECONDS,
+    )
+    return built.returncode == 0 and subprocess.run([program], timeout=60).returncode == 0

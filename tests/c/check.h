@@ -1,0 +1,89 @@
+/* What the C tests share: checks that count, and memory that the sanitizers can guard. */
+#ifndef CHECK_H
+#define CHECK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SHOWN_FAILURES = 20 };
+
+static size_t checks_passed, checks_failed;
+
+#define CHECK(condition) check((condition), #condition, __FILE__, __LINE__, NULL, 0)
+
+/* CHECK that shows the input that it was made for. */
+#define CHECK_FOR(octets, count, condition) \
+    check((condition), #condition, __FILE__, __LINE__, (octets), (count))
+
+static inline void check(bool holds, const char *condition, const char *file, int line,
+                         const uint8_t *octets, size_t count)
+{
+    if (holds) {
+        checks_passed++;
+        return;
+    }
+    if (checks_failed++ >= SHOWN_FAILURES)
+        return;
+    fprintf(stderr, "%s:%d: %s", file, line, condition);
+    if (octets)
+        fputs(", for", stderr);
+    for (size_t i = 0; octets && i < count; i++)
+        fprintf(stderr, " %02x", octets[i]);
+    fputc('\n', stderr);
+}
+
+/* What main returns. */
+static inline int report_checks(void)
+{
+    printf("%zu passed, %zu failed\n", checks_passed, checks_failed);
+    return checks_failed > 0 || checks_passed == 0;
+}
+
+/* Memory for count octets and not one more, so that ASan sees a step over either end. */
+static inline uint8_t *exact_room(size_t count)
+{
+    uint8_t *room = calloc(count, 1);
+    if (!room && count > 0) {
+        fprintf(stderr, "no memory for %zu octets\n", count);
+        abort();
+    }
+    return room;
+}
+
+static inline uint8_t *exact_copy(const uint8_t *octets, size_t count)
+{
+    uint8_t *copy = exact_room(count);
+    if (count > 0)
+        memcpy(copy, octets, count);
+    return copy;
+}
+
+static inline bool same(const uint8_t *a, size_t a_count, const uint8_t *b, size_t b_count)
+{
+    return a_count == b_count && (a_count == 0 || memcmp(a, b, a_count) == 0);
+}
+
+/* Marsaglia's xorshift64: the same numbers on every machine. state starts at any value but 0. */
+static inline uint64_t next_random(uint64_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
+
+/* Sets octets to the index-th of all strings of count octets over an alphabet; false when there are
+ * no more. */
+static inline bool nth_string(size_t index, uint8_t *octets, size_t count, const char *alphabet)
+{
+    size_t letters = strlen(alphabet);
+    for (size_t i = 0; i < count; i++, index /= letters)
+        octets[i] = (uint8_t)alphabet[index % letters];
+    return index == 0;
+}
+
+#endif

@@ -1,0 +1,186 @@
+/* The kernels once more, as plainly as the RFCs say it and without any care for speed. The tests
+ * and the fuzz targets hold the real ones against these. */
+#ifndef REFERENCE_H
+#define REFERENCE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "body.h"
+#include "reply.h"
+
+/* re.sub(r"\r\n|\n|\r(?!\n)", "\r\n", octets). out has room for 2 * count; returns its length. */
+static inline size_t reference_line_ends(const uint8_t *octets, size_t count, uint8_t *out)
+{
+    size_t length = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (octets[i] != '\r' && octets[i] != '\n') {
+            out[length++] = octets[i];
+            continue;
+        }
+        out[length++] = '\r';
+        out[length++] = '\n';
+        if (octets[i] == '\r' && i + 1 < count && octets[i + 1] == '\n')
+            i++;
+    }
+    return length;
+}
+
+/* re.sub(rb"(?m)^\.", b"..", octets). out has room for 2 * count; returns its length. */
+static inline size_t reference_dots(const uint8_t *octets, size_t count, uint8_t *out)
+{
+    size_t length = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (octets[i] == '.' && (i == 0 || octets[i - 1] == '\n'))
+            out[length++] = '.';
+        out[length++] = octets[i];
+    }
+    return length;
+}
+
+/* A whole body with its terminator. out has room for 4 * count + 5; returns its length. */
+static inline size_t reference_body(unsigned what, const uint8_t *octets, size_t count,
+                                    uint8_t *out)
+{
+    uint8_t *lines = malloc(2 * count + 1);
+    if (!lines)
+        abort();
+    size_t length = count;
+    if (what & CSMTP_BODY_CRLF)
+        length = reference_line_ends(octets, count, lines);
+    else if (count > 0)
+        memcpy(lines, octets, count);
+    if (what & CSMTP_BODY_DOTS)
+        length = reference_dots(lines, length, out);
+    else if (length > 0)
+        memcpy(out, lines, length);
+    free(lines);
+
+    bool at_line_start =
+        length == 0 || (length >= 2 && out[length - 2] == '\r' && out[length - 1] == '\n');
+    const char *end = at_line_start ? ".\r\n" : "\r\n.\r\n";
+    memcpy(out + length, end, strlen(end));
+    return length + strlen(end);
+}
+
+static inline csmtp_body_survey reference_survey(const uint8_t *octets, size_t count)
+{
+    csmtp_body_survey survey = {0};
+    for (size_t i = 0; i < count; i++) {
+        survey.line = octets[i] == '\r' || octets[i] == '\n' ? 0 : survey.line + 1;
+        if (survey.line > survey.longest_line)
+            survey.longest_line = survey.line;
+        if (octets[i] == 0)
+            survey.has_nul = true;
+        if (octets[i] >= 0x80)
+            survey.has_8bit = true;
+    }
+    return survey;
+}
+
+/* What csmtp_reply_find answers. *code is set with DONE, *used with all but MORE: how many octets
+ * were used, or allowed where there are too many. */
+static inline csmtp_reply_status reference_reply(const uint8_t *octets, size_t count,
+                                                 size_t max_line, size_t max_reply, int *code,
+                                                 size_t *used)
+{
+    char first[4] = "", digits[4] = "";
+    size_t line = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (i - line == max_line || i == max_reply) {
+            *used = i;
+            return i - line == max_line ? CSMTP_REPLY_LINE_TOO_LONG : CSMTP_REPLY_TOO_LONG;
+        }
+        if (octets[i] != '\n')
+            continue;
+        *used = i + 1;
+        if (i - line < 3)
+            return CSMTP_REPLY_BAD_CODE;
+        for (size_t k = 0; k < 3; k++) {
+            digits[k] = (char)octets[line + k];
+            if (digits[k] == 0 || !strchr("0123456789", digits[k]))
+                return CSMTP_REPLY_BAD_CODE;
+        }
+        bool bare = i - line == 3 || (i - line == 4 && octets[i - 1] == '\r');
+        if (!bare && octets[line + 3] != ' ' && octets[line + 3] != '-')
+            return CSMTP_REPLY_BAD_CODE;
+        if (first[0] && strcmp(first, digits) != 0)
+            return CSMTP_REPLY_MIXED_CODES;
+        strcpy(first, digits);
+        if (octets[line + 3] != '-') {
+            *code = atoi(digits);
+            return CSMTP_REPLY_DONE;
+        }
+        line = i + 1;
+    }
+    return CSMTP_REPLY_MORE;
+}
+
+static inline bool reference_is_space(uint8_t octet)
+{
+    return octet == ' ' || octet == '\t' || octet == '\r' || octet == '\n';
+}
+
+/* What csmtp_reply_join makes of a reply. text has room for count octets. */
+static inline size_t reference_join(const uint8_t *reply, size_t count, uint8_t *text)
+{
+    size_t length = 0;
+    for (size_t line = 0, next; line < count; line = next) {
+        size_t stop = line;
+        while (stop < count && reply[stop] != '\n')
+            stop++;
+        next = stop + 1;
+        size_t start = line + 4 < stop ? line + 4 : stop;
+        while (start < stop && reference_is_space(reply[start]))
+            start++;
+        while (stop > start && reference_is_space(reply[stop - 1]))
+            stop--;
+        if (line > 0)
+            text[length++] = '\n';
+        for (; start < stop; start++)
+            text[length++] = reply[start];
+    }
+    return length;
+}
+
+static inline bool reference_is_one_of(uint8_t octet, const char *octets)
+{
+    return octet != 0 && strchr(octets, octet) != NULL;
+}
+
+#define REFERENCE_LABEL "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"
+
+/* Names of the given octets with one dot between two. */
+static inline bool reference_is_dotted(const uint8_t *octets, size_t count, const char *names)
+{
+    if (count == 0 || octets[0] == '.' || octets[count - 1] == '.')
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        if (octets[i] == '.' ? octets[i + 1] == '.' : !reference_is_one_of(octets[i], names))
+            return false;
+    }
+    return true;
+}
+
+static inline bool reference_is_plain_address(const uint8_t *octets, size_t count)
+{
+    const uint8_t *at = count > 0 ? memchr(octets, '@', count) : NULL;
+    if (!at)
+        return false;
+    size_t local = (size_t)(at - octets);
+    return reference_is_dotted(octets, local, REFERENCE_LABEL "!#$%&'*+/=?^_`{|}~")
+        && reference_is_dotted(at + 1, count - local - 1, REFERENCE_LABEL);
+}
+
+static inline size_t reference_find_control(const uint8_t *octets, size_t count)
+{
+    size_t place = 0;
+    while (place < count && octets[place] >= ' ' && octets[place] != 0x7f)
+        place++;
+    return place;
+}
+
+#endif

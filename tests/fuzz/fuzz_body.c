@@ -1,0 +1,128 @@
+/* libFuzzer target: the body encoder and the survey.
+ *
+ * Input: one octet of what to do, two octets that choose the chunks, and the body. */
+#include <assert.h>
+
+#include "body.h"
+#include "check.h"
+#include "reference.h"
+
+/* Takes dots and terminator off a body as a server does (RFC 5321 section 4.5.2). Returns the
+ * length of what is left in wire, SIZE_MAX where it does not end at the first terminator. */
+static size_t decode(uint8_t *wire, size_t count)
+{
+    size_t length = 0;
+    for (size_t i = 0; i < count;) {
+        if (wire[i] == '.') {
+            if (count - i >= 3 && wire[i + 1] == '\r' && wire[i + 2] == '\n')
+                return i + 3 == count ? length : SIZE_MAX;
+            i++;
+        }
+        const uint8_t *lf = memchr(wire + i, '\n', count - i);
+        while (lf && lf > wire && lf[-1] != '\r')
+            lf = memchr(lf + 1, '\n', count - (size_t)(lf + 1 - wire));
+        if (!lf)
+            return SIZE_MAX;
+        size_t line = (size_t)(lf + 1 - (wire + i));
+        memmove(wire + length, wire + i, line);
+        length += line;
+        i += line;
+    }
+    return SIZE_MAX;
+}
+
+/* Encodes a chunk in both ways, and appends it to wire. */
+static size_t encode(csmtp_body *body, const uint8_t *octets, size_t count, uint8_t *wire)
+{
+    csmtp_body scalar = *body, skipped = *body;
+    size_t growth = csmtp_body_growth(body, octets, count);
+    assert(growth == csmtp_body_growth_scalar(body, octets, count));
+    uint8_t *out = exact_room(count + growth), *out_scalar = exact_room(count + growth);
+    assert(csmtp_body_encode(body, octets, count, out) == count + growth);
+    assert(csmtp_body_encode_scalar(&scalar, octets, count, out_scalar) == count + growth);
+    assert(same(out, count + growth, out_scalar, count + growth));
+    csmtp_body_skip(&skipped, octets, count);
+    assert(body->last == scalar.last && body->ended == scalar.ended);
+    assert(body->last == skipped.last && body->ended == skipped.ended);
+    assert(growth > 0 || same(out, count, octets, count));
+    if (count + growth > 0)
+        memcpy(wire, out, count + growth);
+    free(out_scalar);
+    free(out);
+    return count + growth;
+}
+
+static void check_survey(const uint8_t *octets, size_t count, size_t cut)
+{
+    csmtp_body_survey survey, scalar, expected = reference_survey(octets, count);
+    csmtp_body_survey_init(&survey);
+    csmtp_body_survey_add(&survey, octets, cut);
+    csmtp_body_survey_add(&survey, octets + cut, count - cut);
+    csmtp_body_survey_init(&scalar);
+    csmtp_body_survey_add_scalar(&scalar, octets, count);
+    assert(survey.longest_line == expected.longest_line && survey.line == expected.line);
+    assert(survey.has_nul == expected.has_nul && survey.has_8bit == expected.has_8bit);
+    assert(scalar.longest_line == expected.longest_line && scalar.line == expected.line);
+    assert(scalar.has_nul == expected.has_nul && scalar.has_8bit == expected.has_8bit);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size < 3)
+        return 0;
+    unsigned what = data[0] & (CSMTP_BODY_CRLF | CSMTP_BODY_DOTS);
+    uint64_t random = (uint64_t)data[1] << 8 | data[2] | 1 << 16;
+    size_t longest_chunk = 1 + next_random(&random) % 1024;
+    size_t count = size - 3;
+    uint8_t *octets = exact_copy(data + 3, count);
+    uint8_t *expected = exact_room(4 * count + 5);
+    size_t expected_length = reference_body(what, octets, count, expected);
+
+    uint8_t *wire = exact_room(expected_length);
+    csmtp_body whole;
+    csmtp_body_init(&whole, what);
+    assert(csmtp_body_growth(&whole, octets, count) + count <= expected_length);
+    size_t length = encode(&whole, octets, count, wire);
+    uint8_t end[5];
+    size_t end_length = csmtp_body_finish(&whole, end);
+    assert(length + end_length == expected_length);
+    memcpy(wire + length, end, end_length);
+    assert(same(wire, expected_length, expected, expected_length));
+
+    csmtp_body chunked;
+    csmtp_body_init(&chunked, what);
+    length = 0;
+    for (size_t done = 0; done < count;) {
+        size_t chunk = next_random(&random) % (longest_chunk + 1);
+        chunk = chunk < count - done ? chunk : count - done;
+        uint8_t *copy = exact_copy(octets + done, chunk);
+        assert(csmtp_body_growth(&chunked, copy, chunk) + chunk <= expected_length - length);
+        length += encode(&chunked, copy, chunk, wire + length);
+        free(copy);
+        done += chunk;
+    }
+    end_length = csmtp_body_finish(&chunked, end);
+    assert(length + end_length == expected_length);
+    memcpy(wire + length, end, end_length);
+    assert(same(wire, expected_length, expected, expected_length));
+
+    if (what == (CSMTP_BODY_CRLF | CSMTP_BODY_DOTS)) {
+        /* What a server reads is the body with its line ends put right, and closed. */
+        uint8_t *lines = exact_room(2 * count + 2);
+        size_t lines_length = reference_line_ends(octets, count, lines);
+        if (lines_length > 0 && lines[lines_length - 1] != '\n') {
+            lines[lines_length++] = '\r';
+            lines[lines_length++] = '\n';
+        }
+        length = decode(wire, expected_length);
+        assert(length != SIZE_MAX && same(wire, length, lines, lines_length));
+        free(lines);
+    }
+    check_survey(octets, count, random % (count + 1));
+    free(wire);
+    free(expected);
+    free(octets);
+    return 0;
+}

@@ -1,0 +1,22 @@
+/* libFuzzer target: control characters and plain addresses. Input: the octets of an address. */
+#include <assert.h>
+
+#include "check.h"
+#include "command.h"
+#include "reference.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    uint8_t *octets = exact_copy(data, size);
+    size_t control = csmtp_find_control(octets, size);
+    bool is_plain = csmtp_is_plain_address(octets, size);
+    assert(control == reference_find_control(octets, size));
+    assert(is_plain == reference_is_plain_address(octets, size));
+    /* What is plain can't end its command, nor the path it stands in. */
+    assert(!is_plain || control == size);
+    assert(!is_plain || (!memchr(octets, '>', size) && !memchr(octets, ' ', size)));
+    free(octets);
+    return 0;
+}

@@ -1,0 +1,52 @@
+"""Builds the fuzz targets of the kernels with libFuzzer, and runs each for a moment.
+
+CSMTPLIB_FUZZ_SECONDS says for how long, 2 unless set.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.c import building
+
+# clang's own name first, then the versioned ones, the newest first.
+CLANGS = ("clang", *(f"clang-{version}" for version in range(21, 13, -1)))
+FUZZER = ("-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all")
+# A body long enough to fill the counters of its growth; the others as short as shows all.
+MAX_LENGTHS = {"body": 6000, "command": 64, "reply": 600}
+SECONDS = int(os.environ.get("CSMTPLIB_FUZZ_SECONDS") or 2)
+
+
+@pytest.fixture
+def clang() -> list[str]:
+    """The first clang there is."""
+    found = next((name for name in CLANGS if shutil.which(name)), None)
+    if found is None:
+        building.unavailable("no clang for libFuzzer: install clang 14 or newer")
+    return [found]
+
+
+@pytest.mark.parametrize("kernel", building.KERNELS)
+def test_fuzz(kernel: str, clang: list[str], tmp_path: Path) -> None:
+    program = tmp_path / f"fuzz_{kernel}"
+    source = Path(__file__).parent / f"fuzz_{kernel}.c"
+    building.build(clang, FUZZER, source, kernel, program)
+    command = [
+        str(program),
+        f"-max_total_time={SECONDS}",
+        f"-max_len={MAX_LENGTHS[kernel]}",
+        # Long inputs within the first second; by default they come after minutes.
+        "-len_control=5",
+        "-print_final_stats=1",
+        f"-artifact_prefix={tmp_path}/",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS + 120)
+    assert done.returncode == 0, f"{done.stderr}\nThe input is kept in {tmp_path}."
+    executed = next(line for line in done.stderr.splitlines() if "number_of_executed_units" in line)
+    assert int(executed.split()[-1]) > 0
+    print(executed)
