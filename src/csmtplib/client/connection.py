@@ -260,19 +260,22 @@ class Connection:
     def _read_reply_by_lines(self, file: Any) -> Reply:
         # From a file of the caller's, or to print each line as it comes.
         buffer = kernel.ReplyBuffer(public._MAXLINE, limits.REPLY_OCTETS)
-        while True:
-            line = file.readline(public._MAXLINE + 1)
-            if not line:
-                raise EOFError
+        size = public._MAXLINE + 1
+        if type(file) is ReplyFile:
+            lines = file.reply_lines(size)
+        else:
+            lines = iter(lambda: file.readline(size), b"")
+        for line in lines:
             if self.debuglevel > 0:
                 self._print_debug("reply:", repr(line))
-            if len(line) > public._MAXLINE:
+            if len(line) >= size:
                 raise ReplyTooLong("Line too long.", line)
             buffer.feed(line)
             buffer.end_of_stream()  # not every file ends its lines
             reply = buffer.reply()
             if reply is not None:
                 return reply
+        raise EOFError
 
     def docmd(self, cmd: str, args: str = "") -> Reply:
         """Sends a command and returns the reply."""

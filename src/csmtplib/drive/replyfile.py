@@ -15,6 +15,7 @@ from ..protocol import limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Protocol
 
     class Receiver(Protocol):
@@ -45,18 +46,29 @@ class ReplyFile(io.BufferedIOBase):
         with one octet now and then. Raises EOFError where the stream ends first, TimeoutError,
         kernel.ReplyError, and whatever OSError the socket raises.
         """
-        received = 0
-        deadline = 0.0
+        begun = None
         while (reply := self._buffer.reply()) is None:
-            if received == 1:
-                timeout = self._sock.gettimeout() or 0.0
-                deadline = time.monotonic() + max(limits.TERMINATOR_SECONDS, timeout)
-            elif received > 1 and time.monotonic() > deadline:
-                raise TimeoutError("the reply does not come to its end")
-            if not self._receive() and not self._buffer.end_of_stream():
-                raise EOFError("the stream ended before the reply")
-            received += 1
+            begun = self._wait(begun)
         return reply
+
+    def reply_lines(self, size: int) -> Iterator[bytes]:
+        """The lines of the next reply and of what follows, at most `size` octets of each, for the
+        caller to stop; bounded in time, and raising, as read_reply()."""
+        begun = None
+        while True:
+            while (line := self._buffer.readline(size)) is None:
+                begun = self._wait(begun)
+            yield line
+
+    def _wait(self, begun: float | None) -> float:
+        """Waits for more of a reply; when its first octets came, which is None before."""
+        if begun is not None:
+            seconds = max(limits.TERMINATOR_SECONDS, self._sock.gettimeout() or 0.0)
+            if time.monotonic() > begun + seconds:
+                raise TimeoutError(f"the reply did not come to its end within {seconds:g} seconds")
+        if not self._receive() and not self._buffer.end_of_stream():
+            raise EOFError("the stream ended before the reply")
+        return time.monotonic() if begun is None else begun
 
     def peek(self, size: int = 0) -> bytes:
         """What was received and not read yet, at most `size` octets where that is not 0. Does not

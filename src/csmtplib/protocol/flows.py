@@ -234,49 +234,55 @@ def transact(transaction: Transaction, *, lmtp: bool) -> Flow[list[Outcome]]:
     recipient, in order. The session can be used on, but where the connection was closed meanwhile.
     """
     outcomes: dict[int, Outcome] = {}
-    accepted = list(range(len(transaction.recipients)))
+    pending = list(range(len(transaction.recipients)))
     message_begun = False
 
-    def settle(numbers: Sequence[int], reply: Reply) -> None:
+    def settle(numbers: Sequence[int], reply: Reply, *, to_rcpt: bool = False) -> None:
+        if reply.code < 400 and not (message_begun and 200 <= reply.code <= 299):
+            # A success that nothing succeeded by: it answers something else, and so will the next.
+            # To book it would be to call a message accepted that was never sent.
+            raise ConnectionLost(
+                f"the server answers another command: {reply}", everything_sent=message_begun
+            )
         for number in numbers:
-            outcomes[number] = answered(transaction.recipients[number], reply)
+            recipient = transaction.recipients[number]
+            outcomes[number] = answered(recipient, reply, to_rcpt=to_rcpt)
 
     try:
         reply = yield Exchange(transaction.mail)
         if reply.code != 250:
-            settle(accepted, reply)
-            accepted = []
-        for number in tuple(accepted):
+            settle(pending, reply)
+            pending = []
+        for number in tuple(pending):
             reply = yield Exchange(transaction.rcpts[number])
             if reply.code in (250, 251):
                 continue
-            outcomes[number] = answered(transaction.recipients[number], reply, to_rcpt=True)
-            accepted.remove(number)
+            settle([number], reply, to_rcpt=True)
+            pending.remove(number)
             if reply.code == 421:
                 raise ConnectionLost(f"the server closed the session: {reply}")
-        if accepted:
+        if pending:
             reply = yield Exchange(b"DATA\r\n", limits.DATA_SECONDS)
             if reply.code != 354:
-                settle(accepted, reply)
-                accepted = []
-        if not accepted:
+                settle(pending, reply)
+                pending = []
+        if not pending:
             yield Close() if reply.code == 421 else Exchange(b"RSET\r\n")
             return [outcomes[number] for number in range(len(outcomes))]
 
         message_begun = True
         reply = yield Exchange(transaction.body, limits.TERMINATOR_SECONDS)
-        while True:
-            # LMTP answers for each recipient (RFC 2033 section 4.2), SMTP once for all.
-            settle(accepted[:1] if lmtp else accepted, reply)
-            accepted = accepted[1:] if lmtp else []
-            if not accepted:
-                break
+        # LMTP answers for each recipient (RFC 2033 section 4.2), SMTP once for all.
+        while lmtp and len(pending) > 1:
+            settle(pending[:1], reply)
+            del pending[0]
             reply = yield Exchange(b"", limits.TERMINATOR_SECONDS)
+        settle(pending, reply)
         if reply.code == 421:
             yield Close()
     except ConnectionLost as lost:
-        in_doubt = message_begun and lost.everything_sent
         yield Close()
+        in_doubt = message_begun and lost.everything_sent
         for number, recipient in enumerate(transaction.recipients):
             if number not in outcomes:
                 state = State.IN_DOUBT if in_doubt else State.DEFERRED
