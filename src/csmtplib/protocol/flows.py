@@ -293,5 +293,5 @@ def transact(transaction: Transaction, *, lmtp: bool) -> Flow[list[Outcome]]:
 def farewell() -> Flow[None]:
     """QUIT; whatever the server answers, the session is over."""
     with contextlib.suppress(ConnectionLost):
-        yield Exchange(b"QUIT\r\n")
+        yield Exchange(b"QUIT\r\n", limits.QUIT_SECONDS)
     yield Close()

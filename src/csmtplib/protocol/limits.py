@@ -8,6 +8,7 @@ COMMAND_SECONDS = 300.0
 DATA_SECONDS = 120.0
 BODY_SECONDS = 180.0  # for one block of a body to leave
 TERMINATOR_SECONDS = 600.0
+QUIT_SECONDS = 10.0  # ours: every message is settled by then, so there is little to wait for
 
 # Octets of one line of a message, its CR LF not counted (RFC 5321 section 4.5.3.1.6).
 MESSAGE_LINE_OCTETS = 998

@@ -1,0 +1,111 @@
+"""The one connection of a run, opened again when the server has closed it."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+from contextlib import suppress
+from smtplib import SMTPAuthenticationError, SMTPNotSupportedError, SMTPResponseException
+
+from ..drive.sock import Connection, connect
+from ..protocol.features import Features
+from ..protocol.flows import Unsendable, farewell, prepare, transact
+from ..protocol.outcome import Outcome, Reply, State
+from ..protocol.server_url import Server
+from .conventions import Exit
+
+
+class NoSession(Exception):
+    """No session with the server is to be had; the text says why, `code` is the exit code."""
+
+    def __init__(self, code: Exit, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class Session:
+    """Sends messages over one connection at a time. `was_open`: whether there has been one."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._connection: Connection | None = None
+        self._features = Features()
+        self.was_open = False
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        if self._connection is not None:
+            if kind is None and self._connection.is_open:
+                # Nothing depends on it any more: who interrupts it has waited long enough.
+                with suppress(KeyboardInterrupt):
+                    self._connection.run(farewell())
+            self._connection.close()
+
+    def send(self, sender: str, recipients: Sequence[str], message: bytes) -> list[Outcome]:
+        """Sends a message; an outcome for each recipient, in order.
+
+        Where the connection is lost before the whole message has left, or the server closes it by a
+        421, the recipients that have no other answer are tried once more on a new one. Raises
+        NoSession, and what `protocol.flows.prepare` raises; then nothing was sent.
+        """
+        outcomes = self._transact(sender, recipients, message)
+        again = [outcome.recipient for outcome in outcomes if _was_cut_off(outcome)]
+        if not again:
+            return outcomes
+        try:
+            second = iter(self._transact(sender, again, message))
+        except (NoSession, Unsendable, SMTPNotSupportedError, KeyboardInterrupt):
+            # They stay deferred, and what is known of the other recipients is not lost. If there is
+            # no session to be had, the next message says so.
+            return outcomes
+        return [next(second) if _was_cut_off(outcome) else outcome for outcome in outcomes]
+
+    def _transact(self, sender: str, recipients: Sequence[str], message: bytes) -> list[Outcome]:
+        connection = self._open()
+        transaction = prepare(sender, recipients, message, self._features)
+        try:
+            return connection.run(transact(transaction, lmtp=self._server.lmtp))
+        except KeyboardInterrupt:
+            # Nobody knows how much of it the server has.
+            return [Outcome(each, State.IN_DOUBT, fault="interrupted") for each in recipients]
+
+    def _open(self) -> Connection:
+        if self._connection is None or not self._connection.is_open:
+            try:
+                self._connection, self._features = connect(self._server)
+            except (OSError, ValueError) as error:
+                raise _no_session(self._server, error) from error
+            self.was_open = True
+        return self._connection
+
+
+def _was_cut_off(outcome: Outcome) -> bool:
+    return outcome.state is State.DEFERRED and (outcome.reply is None or outcome.reply.code == 421)
+
+
+def _no_session(server: Server, error: OSError | ValueError) -> NoSession:
+    # smtplib's exceptions are OSErrors.
+    if isinstance(error, SMTPAuthenticationError):
+        reply = _reply(error)
+        # 454 and its like are about the server's state, not about who logs in.
+        code = Exit.UNAVAILABLE if 400 <= reply.code <= 499 else Exit.NOPERM
+        return NoSession(code, f"{server} refuses the login of {server.user}: {reply}")
+    if isinstance(error, SMTPResponseException):
+        return NoSession(Exit.UNAVAILABLE, f"{server} refuses the session: {_reply(error)}")
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return NoSession(
+            Exit.UNAVAILABLE,
+            f"{server} has no valid certificate: {error.verify_message}; if it is right, name its "
+            "authority by ?cafile=FILE",
+        )
+    if isinstance(error, OSError):
+        return NoSession(Exit.UNAVAILABLE, f"{server}: {error.strerror or error}")
+    # A host that is no name, or what EHLO is to say.
+    return NoSession(Exit.CONFIG, f"--server: {error}")
+
+
+def _reply(error: SMTPResponseException) -> Reply:
+    text = error.smtp_error
+    return Reply(error.smtp_code, text if isinstance(text, bytes) else text.encode())
