@@ -74,3 +74,26 @@ def test_the_twins_agree_on_addresses(address: str) -> None:
 )
 def test_is_plain_address(kernels: ModuleType, address: str, plain: bool) -> None:
     assert kernels.is_plain_address(address) is plain
+
+
+class Header(str):
+    """As the email package's headers and template engines' safe strings are."""
+
+    __slots__ = ()
+
+
+def test_subclasses_of_str(kernels: ModuleType) -> None:
+    assert kernels.is_plain_address(Header("a@b"))
+    assert kernels.has_control(Header("a\n"))
+    assert not kernels.has_control(Header("ä"))
+    for text in ("a\nb", "a\r\nb", "ä"):
+        fixed = kernels.fix_eols(Header(text))
+        assert fixed == kernels.fix_eols(text)
+        assert type(fixed) is str
+
+
+def test_what_is_no_str_is_refused(kernels: ModuleType) -> None:
+    for function in (kernels.is_plain_address, kernels.has_control):
+        for wrong in (b"a@b", None, 5):
+            with pytest.raises(TypeError):
+                function(wrong)

@@ -154,7 +154,7 @@ class SMTP(Session):
         encoding = self.command_encoding
         if self.does_esmtp and _asks_for_smtputf8(mail_options) and self.has_extn("smtputf8"):
             encoding = "utf-8"
-        parameters = " ".join(rcpt_options)
+        parameters = " ".join(rcpt_options) if self.does_esmtp else ""
         envelope.command(f"{public.quoteaddr(from_addr)} {' '.join(mail_options)}", encoding)
         for each in recipients:
             envelope.command(f"{public.quoteaddr(each)} {parameters}", encoding)
@@ -212,7 +212,7 @@ class SMTP(Session):
         self,
         msg: Message[Any, Any],
         from_addr: str | None = None,
-        to_addrs: str | Sequence[str] | None = None,
+        to_addrs: str | Iterable[str] | None = None,
         mail_options: Sequence[str] = (),
         rcpt_options: Sequence[str] = (),
     ) -> Refusals:
@@ -228,6 +228,8 @@ class SMTP(Session):
         (ValueError on Pythons without that) for line breaks in a header that would begin another.
         """
         self.ehlo_or_helo_if_needed()
+        if to_addrs is not None and not isinstance(to_addrs, str):
+            to_addrs = list(to_addrs)
         from_addr, to_addrs = message.envelope_addresses(msg, from_addr, to_addrs)
         utf8 = message.needs_smtputf8(from_addr, to_addrs)
         if utf8 and not self.has_extn("smtputf8"):
@@ -252,7 +254,8 @@ def _names_body(options: Sequence[str]) -> bool:
 
 
 def _ascii_octets(msg: str | Octets) -> Octets:
-    if not isinstance(msg, str):
-        return msg
-    octets: bytes = public._fix_eols(msg).encode("ascii")
-    return octets
+    if isinstance(msg, str):
+        octets: bytes = public._fix_eols(msg).encode("ascii")
+        return octets
+    memoryview(msg)  # raises TypeError for what is no octets, before a transaction is open
+    return msg

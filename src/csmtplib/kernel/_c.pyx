@@ -18,6 +18,7 @@ cdef extern from "Python.h":
     bint PyUnicode_IS_ASCII(object text)
     void *PyUnicode_DATA(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
+    str PyUnicode_FromObject(object text)
     object PyUnicode_New(Py_ssize_t length, Py_UCS4 maxchar)
 
 
@@ -182,7 +183,18 @@ cdef size_t _growth(const csmtp_body *body, const uint8_t *octets, size_t count)
     return growth
 
 
-def fix_eols(str text not None):
+cdef str _as_str(object text):
+    # Cython's own check of an argument refuses subclasses, and headers of messages are such.
+    if not isinstance(text, str):
+        raise TypeError(f"a str is needed, not {type(text).__name__}")
+    return PyUnicode_FromObject(text)
+
+
+def fix_eols(text):
+    return _fix_eols(_as_str(text))
+
+
+cdef str _fix_eols(str text):
     if PyUnicode_KIND(text) != 1:
         # Not Latin-1, let alone ASCII: it can't be sent as it is, so it need not be fast.
         return text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n")
@@ -194,7 +206,7 @@ def fix_eols(str text not None):
     # A lone CR at the very end is owed its LF until the text is known to end there.
     cdef bint owes_lf = count > 0 and octets[count - 1] == c"\r"
     if growth == 0 and not owes_lf:
-        return text if type(text) is str else str(text)
+        return text
     fixed = PyUnicode_New(count + growth + owes_lf, 127 if PyUnicode_IS_ASCII(text) else 255)
     cdef uint8_t *out = <uint8_t *>PyUnicode_DATA(fixed)
     _encode(&body, octets, count, out)
@@ -257,19 +269,21 @@ def survey(octets):
     return found.longest_line, bool(found.has_nul), bool(found.has_8bit)
 
 
-def has_control(str text not None):
+def has_control(text):
     cdef Py_UCS4 character
-    if PyUnicode_IS_ASCII(text):
+    cdef str exact = _as_str(text)
+    if PyUnicode_IS_ASCII(exact):
         return csmtp_find_control(
-            <const uint8_t *>PyUnicode_DATA(text), PyUnicode_GET_LENGTH(text)
-        ) != <size_t>PyUnicode_GET_LENGTH(text)
-    for character in text:
+            <const uint8_t *>PyUnicode_DATA(exact), PyUnicode_GET_LENGTH(exact)
+        ) != <size_t>PyUnicode_GET_LENGTH(exact)
+    for character in exact:
         if character < 0x20 or character == 0x7F:
             return True
     return False
 
 
-def is_plain_address(str address not None):
-    return bool(PyUnicode_IS_ASCII(address) and csmtp_is_plain_address(
-        <const uint8_t *>PyUnicode_DATA(address), PyUnicode_GET_LENGTH(address)
+def is_plain_address(address):
+    cdef str exact = _as_str(address)
+    return bool(PyUnicode_IS_ASCII(exact) and csmtp_is_plain_address(
+        <const uint8_t *>PyUnicode_DATA(exact), PyUnicode_GET_LENGTH(exact)
     ))

@@ -51,7 +51,8 @@ def quoteaddr(addrstring: str) -> str:
     to judge, as the stdlib does. White space around the address and header folding before it are
     passed over. Raises ValueError for any other control character, and for "<" without ">".
     """
-    if kernel.is_plain_address(addrstring):
+    # Callers also pass lists of one, which parseaddr takes; it may be asked what those mean.
+    if isinstance(addrstring, str) and kernel.is_plain_address(addrstring):
         return f"<{addrstring}>"
     address = _parsed_address(addrstring)
     if address is not None:
@@ -73,7 +74,7 @@ def _parsed_address(addrstring: str) -> str | None:
     display_name, address = parseaddr(addrstring)
     if not (display_name or address):
         return None
-    if kernel.has_control(addrstring):
+    if isinstance(addrstring, str) and kernel.has_control(addrstring):
         # The parser would drop some, and what is left may be another address.
         unfolded = _FOLD.sub("", addrstring.strip(" \t\r\n"))
         check_command(unfolded.replace("\t", " ") if address in unfolded else unfolded)

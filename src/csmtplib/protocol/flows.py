@@ -191,9 +191,9 @@ def prepare(
             "quoted-printable or base64"
         )
     encoder = kernel.BodyEncoder()
-    body = encoder.encode(message)
-    # Each line that starts with a dot has gained one.
-    size = len(body) - body.count(b"\n..") - body.startswith(b"..")
+    body = encoder.encode(message) + encoder.finish()
+    # Neither the dots that lines have gained count, nor the terminator (RFC 1870 section 5).
+    size = len(body) - len(b".\r\n") - body.count(b"\n..") - body.startswith(b"..")
     if features.size_limit is not None and size > features.size_limit:
         raise Unsendable(
             f"the message has {size} octets, and the server takes {features.size_limit}"
@@ -219,7 +219,7 @@ def prepare(
         ]
     except ValueError as error:
         raise Unsendable(str(error)) from error
-    return Transaction(recipients, mail, rcpts, body + encoder.finish())
+    return Transaction(recipients, mail, rcpts, body)
 
 
 def _first_long_line(message: bytes) -> int:
