@@ -29,7 +29,7 @@ BODIES = [
 
 
 def messages(count: int, recipient: str) -> Iterator[bytes]:
-    """`count` messages to one recipient, no two alike, their lines ended by LF for the most part."""
+    """`count` messages to one recipient, no two alike; most of their lines end in LF."""
     chance = random.Random(5321)
     for number, body in zip(range(count), itertools.cycle(BODIES), strict=False):
         filler = b"".join(

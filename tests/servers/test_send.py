@@ -58,9 +58,7 @@ def test_into_postfix_over_starttls_with_login(
     check(box, everything)
 
 
-def test_into_dovecot_over_a_unix_socket(
-    dovecot: Dovecot, sent: tuple[Path, list[bytes]]
-) -> None:
+def test_into_dovecot_over_a_unix_socket(dovecot: Dovecot, sent: tuple[Path, list[bytes]]) -> None:
     path, everything = sent
     box = dovecot.mailboxes.new()
     assert send(path, f"lmtp+unix:{dovecot.lmtp_socket}", "--to", box.address) == 0

@@ -48,6 +48,7 @@ class Connection:
 
     # Programs make objects without __init__ and set what they need themselves.
     _host: str = ""
+    _connected_host: str = ""
     _awaited_replies: int = 0
 
     def __init__(
@@ -58,7 +59,7 @@ class Connection:
         timeout: float = DEFAULT_TIMEOUT,
         source_address: SourceAddress | None = None,
     ) -> None:
-        self._host = host
+        self._host = self._connected_host = host
         self.timeout = timeout
         self.esmtp_features = {}
         self.command_encoding = "ascii"
@@ -138,9 +139,15 @@ class Connection:
                 raise OSError("nonnumeric port") from None
         if not port:
             port = self.default_port
-        self._host = host
+        self._name_server(host)
         sys.audit("smtplib.connect", self, host, port)
         return self._greeted_by(self._get_socket(host, port, self.timeout))
+
+    def _name_server(self, host: str) -> None:
+        # By this name its certificate is verified. Programs set another by hand, for a tunnel.
+        if self._host == self._connected_host:
+            self._host = host
+        self._connected_host = host
 
     def _greeted_by(self, sock: socket.socket) -> Reply:
         self._forget_session()

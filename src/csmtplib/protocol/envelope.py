@@ -49,7 +49,8 @@ def quoteaddr(addrstring: str) -> str:
 
     What `email.utils.parseaddr` can't read is passed on as it is, in angle brackets, for the server
     to judge, as the stdlib does. White space around the address and header folding before it are
-    passed over. Raises ValueError for any other control character, and for "<" without ">".
+    passed over. Raises ValueError for another control character that the parser would drop, and for
+    "<" without ">".
     """
     # Callers also pass lists of one, which parseaddr takes; it may be asked what those mean.
     if isinstance(addrstring, str) and kernel.is_plain_address(addrstring):

@@ -1,0 +1,67 @@
+"""fastpath.py: whether a call may leave the stdlib's call graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import csmtplib
+from csmtplib.fastpath import untouched
+
+CLASSES = [csmtplib.SMTP, csmtplib.SMTP_SSL, csmtplib.LMTP]
+METHODS = ["send", "putcmd", "getreply", "docmd", "mail", "rcpt", "data", "rset", "close"]
+
+
+@pytest.mark.parametrize("smtp_class", CLASSES)
+def test_classes_of_ours(smtp_class: Any) -> None:
+    assert untouched(smtp_class(), *METHODS, "_get_socket", "_print_debug")
+
+
+@pytest.mark.parametrize("smtp_class", CLASSES)
+@pytest.mark.parametrize("name", METHODS)
+def test_method_of_one_object(smtp_class: Any, name: str) -> None:
+    smtp = smtp_class()
+    setattr(smtp, name, getattr(smtp, name))
+    assert not untouched(smtp, name)
+    assert not untouched(smtp, *METHODS)
+    assert untouched(smtp_class(), name)
+    delattr(smtp, name)
+    assert untouched(smtp, name)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_method_of_the_class(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    smtp = csmtplib.SMTP()
+    monkeypatch.setattr(csmtplib.SMTP, name, lambda *arguments: None)
+    assert not untouched(smtp, name)
+    monkeypatch.undo()
+    assert untouched(smtp, name)
+
+
+def test_method_of_a_subclass() -> None:
+    class Subclass(csmtplib.SMTP):
+        def send(self, s: Any) -> None:
+            super().send(s)
+
+    assert not untouched(Subclass(), "send")
+    assert untouched(Subclass(), "rcpt")
+
+
+def test_method_of_a_class_beside() -> None:
+    class Mixin:
+        def send(self, s: Any) -> None: ...
+
+    class Subclass(Mixin, csmtplib.SMTP):
+        pass
+
+    assert not untouched(Subclass(), "send")
+
+
+def test_subclass_that_changes_nothing() -> None:
+    class Subclass(csmtplib.LMTP):
+        """With a method of its own, which nobody else calls."""
+
+        def send_greetings(self) -> None: ...
+
+    assert untouched(Subclass(), *METHODS)

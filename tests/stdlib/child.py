@@ -1,0 +1,17 @@
+"""What the processes that the tests start have in common."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import csmtplib
+
+
+def environment() -> dict[str, str]:
+    """The environment in which they import what is imported here, with the same implementation."""
+    return {
+        **os.environ,
+        "CSMTPLIB_IMPL": csmtplib.implementation,
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
