@@ -29,7 +29,7 @@ class SuiteDidNotRun(Exception):
 
 def unavailable(reason: str) -> NoReturn:
     # Where the project is checked, a missing test must not look like one that passes.
-    if "CI" in os.environ:
+    if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
 
