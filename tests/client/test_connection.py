@@ -48,7 +48,7 @@ def connections(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         (("mx.test",), ("mx.test", 25)),
         (("mx.test", 2525), ("mx.test", 2525)),
         (("mx.test:2525",), ("mx.test", 2525)),
-        (("mx.test:2525", 26), ("mx.test", 26)),
+        (("mx.test:2525", 26), ("mx.test:2525", 26)),
         (("192.0.2.1:2525",), ("192.0.2.1", 2525)),
         (("::1",), ("::1", 25)),
         (("2001:db8::2525", 26), ("2001:db8::2525", 26)),
@@ -294,6 +294,12 @@ def test_commands_that_a_program_pipelines(server_class: type[MemoryServer]) -> 
     smtp.putcmd("data")
     assert smtp.getreply() == (550, b"no c")
     assert smtp.getreply() == (354, b"go on")
+    smtp.send(".\r\n")
+    smtp.getreply()
+    smtp.send("noop\r\nnoop\r\n")
+    assert smtp.getreply()[0] == 250
+    smtp.putcmd("noop")
+    assert [smtp.getreply()[0], smtp.getreply()[0]] == [250, 250]
 
 
 # Reading replies

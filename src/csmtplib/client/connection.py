@@ -131,12 +131,13 @@ class Connection:
         """
         if source_address:
             self.source_address = source_address
-        host, port_suffix = _split_port(host)
-        if not port and port_suffix is not None:
-            try:
-                port = int(port_suffix)
-            except ValueError:
-                raise OSError("nonnumeric port") from None
+        if not port or host[:1] == "[":
+            host, port_suffix = _split_port(host)
+            if not port and port_suffix is not None:
+                try:
+                    port = int(port_suffix)
+                except ValueError:
+                    raise OSError("nonnumeric port") from None
         if not port:
             port = self.default_port
         self._name_server(host)
@@ -190,6 +191,9 @@ class Connection:
             raise SMTPServerDisconnected("please run connect() first")
         octets = s.encode(self.command_encoding) if isinstance(s, str) else s
         sys.audit("smtplib.send", self, octets)
+        # Programs send several commands at once. A message is no command, and longer.
+        if len(octets) <= limits.RECEIVE_OCTETS:
+            self._awaited_replies += bytes(octets).count(b"\n")
         try:
             self.sock.sendall(octets)
         except OSError as error:
@@ -201,8 +205,9 @@ class Connection:
         line = f"{cmd} {args}" if args != "" else cmd
         envelope.check_command(line)
         self._refuse_surplus_reply()
+        awaited = self._awaited_replies
         self.send(line + CRLF)
-        self._awaited_replies += 1
+        self._awaited_replies = awaited + 1
 
     def _refuse_surplus_reply(self) -> None:
         # The stdlib takes a reply that answers nothing for the answer to its next command, and each
