@@ -1,8 +1,7 @@
-"""The gate: may a call of the drop-in class leave the stdlib's call graph?
+"""The gate: may a call of the drop-in class do what is not in the stdlib's call graph?
 
-Programs subclass SMTP, and patch its methods on the class or on one object; then every call has to
-go through those methods, in the stdlib's order. Whatever takes a shorter way asks here first, at
-each call.
+Programs subclass SMTP, and patch its methods on the class or on one object; what those do is theirs
+to know. Whatever looks ahead of them, or takes a shorter way, asks here first, at each call.
 """
 
 from __future__ import annotations
@@ -14,20 +13,21 @@ if TYPE_CHECKING:
 
     Class = TypeVar("Class", bound=type)
 
-_genuine: dict[str, set[Callable[..., Any]]] = {}
+_genuine: dict[str, list[Callable[..., Any]]] = {}
 
 
 def genuine(cls: Class) -> Class:
     """Class decorator: remembers the methods that are this class's own."""
     for name, value in vars(cls).items():
         if callable(value):
-            _genuine.setdefault(name, set()).add(value)
+            _genuine.setdefault(name, []).append(value)
     return cls
 
 
 def untouched(client: object, *names: str) -> bool:
     """Whether all these methods of the object are still what a class of ours defines."""
-    return not any(
-        name in client.__dict__ or getattr(type(client), name) not in _genuine[name]
+    return all(
+        name not in client.__dict__
+        and any(getattr(type(client), name) is method for method in _genuine[name])
         for name in names
     )

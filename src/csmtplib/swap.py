@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
 
-_replaced: list[ModuleType] = []
+_replaced: list[ModuleType | None] = []
 
 
 def install() -> None:
@@ -18,12 +18,18 @@ def install() -> None:
     changes nothing.
     """
     ours = sys.modules[__package__]
-    if sys.modules["smtplib"] is not ours:
-        _replaced.append(sys.modules["smtplib"])
+    theirs = sys.modules.get("smtplib")
+    if theirs is not ours:
+        _replaced.append(theirs)
         sys.modules["smtplib"] = ours
 
 
 def uninstall() -> None:
     """Undoes install(): `import smtplib` gives the standard library's module again."""
     if sys.modules.get("smtplib") is sys.modules[__package__]:
-        sys.modules["smtplib"] = _replaced.pop()
+        theirs = _replaced.pop() if _replaced else None
+        if theirs is not None:
+            sys.modules["smtplib"] = theirs
+        else:
+            # To be imported anew.
+            del sys.modules["smtplib"]

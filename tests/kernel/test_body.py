@@ -83,6 +83,12 @@ def test_encoder_in_chunks(kernels: ModuleType, body: bytes, cuts: list[int]) ->
     assert encode(kernels, *chunks) == on_the_wire(body)
 
 
+def test_an_encoder_begins_anew(kernels: ModuleType) -> None:
+    encoder = kernels.BodyEncoder()
+    for body in (b"a", b".\r", b".", b"", b".a\r\n", b"."):
+        assert encoder.encode(body) + encoder.finish() == on_the_wire(body)
+
+
 @given(body=bodies, cut=st.integers(0, 10_000))
 def test_chunks_of_the_twins_are_equal(body: bytes, cut: int) -> None:
     border = cut % (len(body) + 1)

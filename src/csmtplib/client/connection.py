@@ -19,7 +19,6 @@ from ..protocol.envelope import CRLF
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Any, TypeVar
 
     from .types import Octets, Reply, SourceAddress
@@ -84,12 +83,7 @@ class Connection:
     def __enter__(self: Self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *args: object) -> None:
         try:
             code, text = self.docmd("QUIT")
             if code != 221:
@@ -199,6 +193,9 @@ class Connection:
         except OSError as error:
             self.close()
             raise SMTPServerDisconnected("Server not connected") from error
+        except BaseException:
+            self.close()  # see getreply()
+            raise
 
     def putcmd(self, cmd: str, args: str = "") -> None:
         """Sends a command. Raises ValueError, before anything is sent, for control characters."""
@@ -245,10 +242,14 @@ class Connection:
             raise SMTPServerDisconnected(f"Connection unexpectedly closed: {error}") from error
         except ReplyTooLong as error:
             self.close()
-            raise SMTPResponseException(500, str(error)) from None
+            raise SMTPResponseException(500, error.reason) from None
         except ReplyError as error:
             self.close()
             raise SMTPServerDisconnected(f"Connection closed: the server sent {error}") from None
+        except BaseException:
+            # Interrupted: the reply will come, and the next command would take it for its own.
+            self.close()
+            raise
         if 100 <= code < 200 and self._awaited_replies:
             # SMTP has none: another reply would follow, and be taken for the next command's.
             self.close()
@@ -264,8 +265,8 @@ class Connection:
     def _open_reply_file(self) -> Any:
         if self.sock is None:
             raise SMTPServerDisconnected("please run connect() first")
-        # Only a real socket's class has recv_into(). Stand-ins expect what the stdlib does.
-        if hasattr(type(self.sock), "recv_into"):
+        # Only real sockets' classes have these. Stand-ins expect what the stdlib does.
+        if all(hasattr(type(self.sock), name) for name in ("recv_into", "gettimeout")):
             return ReplyFile(self.sock, public._MAXLINE)
         return self.sock.makefile("rb")
 

@@ -77,13 +77,18 @@ class LMTP(SMTP):
         # One reply a recipient, which the stdlib does not know: it takes the second for the next
         # command's. What stands for all of them is 250 if anybody has the message.
         self.recipient_replies = {}
-        replies = []
+        reply: Reply | None = None
         for each in self._accepted or [""]:
-            replies.append(super()._reply_to_message())
-            self.recipient_replies[each] = replies[-1]
-            self._awaited_replies = 1
-        self._awaited_replies = 0
-        return next((reply for reply in replies if reply[0] == 250), replies[0])
+            if reply is None or reply[0] != 421:  # behind which there is nothing more
+                self._awaited_replies = 1
+                reply = super()._reply_to_message()
+            # Who was named twice has the message if it was accepted once.
+            if each not in self.recipient_replies or self.recipient_replies[each][0] != 250:
+                self.recipient_replies[each] = reply
+        if reply is not None and reply[0] == 421:
+            self.close()
+        replies = self.recipient_replies.values()
+        return next((each for each in replies if each[0] == 250), next(iter(replies)))
 
     def _refused_after_data(self) -> Refusals:
         return {each: reply for each, reply in self.recipient_replies.items() if reply[0] != 250}

@@ -125,6 +125,7 @@ class SMTP(Session):
         """
         octets = _ascii_octets(msg)
         recipients = [to_addrs] if isinstance(to_addrs, str) else list(to_addrs)
+        rcpt_options = tuple(rcpt_options)
         self.ehlo_or_helo_if_needed()
         options: list[str] = []
         if self.does_esmtp:

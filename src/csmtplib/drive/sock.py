@@ -61,8 +61,8 @@ def tls_context(server: Server) -> ssl.SSLContext:
 class Connection:
     """A connection to a server, and the runner of its flows.
 
-    Every wait has a deadline for the step as a whole. Whatever goes wrong on the wire closes the
-    connection, and the flow is told by ConnectionLost.
+    A reply has a deadline as a whole, and so has each block that is sent. Whatever goes wrong on
+    the wire closes the connection, and the flow is told by ConnectionLost.
     """
 
     def __init__(self, server: Server) -> None:
@@ -194,7 +194,7 @@ class Connection:
         except OSError as error:
             fault = f"the connection was lost: {error}"
         except ReplyError as error:
-            fault = f"the server sent {error}"
+            fault = f"the server's reply can't be read: {error}"
         else:
             if 200 <= reply[0] <= 599:
                 return Reply(*reply)

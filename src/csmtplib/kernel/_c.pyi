@@ -11,7 +11,7 @@ class ReplyBuffer:
     def __len__(self) -> int:
         """Octets that were received and not read yet."""
 
-    def feed(self, octets: bytes) -> None:
+    def feed(self, octets: Octets) -> None:
         """Takes in what was received."""
 
     def end_of_stream(self) -> bool:
@@ -42,7 +42,8 @@ class BodyEncoder:
         """The next chunk as it goes over the wire."""
 
     def finish(self) -> bytes:
-        """What ends the body: the line end that the last line lacks, and the terminator."""
+        """What ends the body: the line end that the last line lacks, and the terminator. What is
+        encoded next begins another body."""
 
 def fix_eols(text: str) -> str:
     """The text with every CR LF, lone CR and lone LF as CR LF (smtplib._fix_eols)."""

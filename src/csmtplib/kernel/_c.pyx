@@ -47,15 +47,16 @@ cdef class ReplyBuffer:
     def __dealloc__(self):
         free(self._octets)
 
-    def __len__(self):
-        return self._end - self._start
-
     # A connection belongs to one thread. Should two use it all the same, without the GIL, they may
     # garble what was received, but not the memory that it is in: hence the critical sections.
 
     @cython.critical_section
-    def feed(self, bytes octets not None):
-        self._append(octets)
+    def __len__(self):
+        return self._end - self._start
+
+    @cython.critical_section
+    def feed(self, octets):
+        self._append(_as_bytes(octets))
 
     cdef int _append(self, bytes octets) except -1:
         cdef size_t count = PyBytes_GET_SIZE(octets)
@@ -147,8 +148,8 @@ cdef class ReplyBuffer:
             )
         too_long = self._take(self._scan.searched)
         if status == CSMTP_REPLY_LINE_TOO_LONG:
-            raise ReplyTooLong("a line that is too long", too_long)
-        raise ReplyTooLong("a reply that is too long", too_long)
+            raise ReplyTooLong("Line too long.", too_long)
+        raise ReplyTooLong("Reply too long.", too_long)
 
 
 cdef bytes _joined(bytes reply):

@@ -54,7 +54,8 @@ class ReplyBuffer:
     def __len__(self) -> int:
         return len(self._octets) - self._start
 
-    def feed(self, octets: bytes) -> None:
+    def feed(self, octets: Octets) -> None:
+        octets = _as_bytes(octets)
         read = self._start
         if read == len(self._octets):
             self._octets = octets
@@ -106,8 +107,8 @@ class ReplyBuffer:
             cap = min(line_cap, reply_cap)
             after = octets.find(b"\n", self._searched, cap) + 1
             if not after and len(octets) > cap:
-                what = "a line" if line_cap <= reply_cap else "a reply"
-                raise ReplyTooLong(f"{what} that is too long", self.take(cap - start))
+                what = "Line" if line_cap <= reply_cap else "Reply"
+                raise ReplyTooLong(f"{what} too long.", self.take(cap - start))
             self._searched = after or len(octets)
             if not after:
                 return None
@@ -173,9 +174,12 @@ class BodyEncoder:
         return owed + encoded
 
     def finish(self) -> bytes:
-        if self._owes_lf:
-            return b"\n.\r\n"
-        return b".\r\n" if self._at_line_start else b"\r\n.\r\n"
+        end = b"\n.\r\n" if self._owes_lf else b"\r\n.\r\n"
+        if self._at_line_start and not self._owes_lf:
+            end = b".\r\n"
+        self._at_line_start = True
+        self._owes_lf = False
+        return end
 
 
 def survey(octets: Octets) -> tuple[int, bool, bool]:

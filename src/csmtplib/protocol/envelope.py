@@ -1,12 +1,14 @@
 """The envelope of a message as command bytes: quoting, parameters, and the injection check.
 
-Every command that the project sends goes through `check_command`, and nothing else checks.
+Every command with something of the caller's in it goes through `check_command`, and nothing else
+checks.
 """
 
 from __future__ import annotations
 
 import re
 from email.utils import parseaddr
+from functools import lru_cache
 
 from .. import kernel
 
@@ -49,8 +51,8 @@ def quoteaddr(addrstring: str) -> str:
 
     What `email.utils.parseaddr` can't read is passed on as it is, in angle brackets, for the server
     to judge, as the stdlib does. White space around the address and header folding before it are
-    passed over. Raises ValueError for another control character that the parser would drop, and for
-    "<" without ">".
+    passed over. Raises ValueError for another control character that the parser would drop, for "<"
+    without ">", and for ">" with more behind it, which the server would take for parameters.
     """
     # Callers also pass lists of one, which parseaddr takes; it may be asked what those mean.
     if isinstance(addrstring, str) and kernel.is_plain_address(addrstring):
@@ -58,11 +60,12 @@ def quoteaddr(addrstring: str) -> str:
     address = _parsed_address(addrstring)
     if address is not None:
         return f"<{address}>"
-    if not addrstring.strip().startswith("<"):
-        return f"<{addrstring}>"
-    if not addrstring.strip().endswith(">"):
+    text = addrstring.strip()
+    if text.startswith("<") and not text.endswith(">"):
         raise ValueError(f"the address {addrstring!r} opens with '<' and lacks its '>'")
-    return addrstring
+    if re.search(r">\s", text):
+        raise ValueError(f"the address {addrstring!r} has something behind its '>'")
+    return addrstring if text.startswith("<") else f"<{addrstring}>"
 
 
 def address_only(addrstring: str) -> str:
@@ -72,14 +75,23 @@ def address_only(addrstring: str) -> str:
 
 
 def _parsed_address(addrstring: str) -> str | None:
+    return _parse(addrstring) if isinstance(addrstring, str) else parseaddr(addrstring)[1] or None
+
+
+# A parser in Python takes its time, and sendmail() asks twice: before the transaction, and in it.
+@lru_cache(maxsize=1024)
+def _parse(addrstring: str) -> str | None:
     display_name, address = parseaddr(addrstring)
     if not (display_name or address):
         return None
-    if isinstance(addrstring, str) and kernel.has_control(addrstring):
+    if kernel.has_control(addrstring):
         # The parser would drop some, and what is left may be another address.
         unfolded = _FOLD.sub("", addrstring.strip(" \t\r\n"))
         check_command(unfolded.replace("\t", " ") if address in unfolded else unfolded)
-    # Older parsers stop at what they don't understand: "a@b)c@d" would become a mail to a@b.
     if addrstring.count("@") > display_name.count("@") + address.count("@"):
-        return None
+        # Older parsers stop at what they don't understand: "a@b)c@d" would become a mail to a@b.
+        # That they take the first of several addresses is what their callers are used to.
+        behind = addrstring.rpartition(address)[2].lstrip() if address else "@"
+        if behind and behind[0] not in ",;>":
+            return None
     return address

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import re
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from smtplib import (
@@ -213,6 +214,8 @@ def prepare(
     try:
         for address in (sender, *recipients):
             envelope.check_command(address)
+            if _STRAY.search(_QUOTED.sub("", envelope.quoteaddr(address)[1:-1])):
+                raise ValueError(f"{address!r} is no address: write user@domain")
         mail = envelope.command(f"MAIL FROM:{envelope.quoteaddr(sender)}{parameters}", encoding)
         rcpts = [
             envelope.command(f"RCPT TO:{envelope.quoteaddr(each)}", encoding) for each in recipients
@@ -220,6 +223,11 @@ def prepare(
     except ValueError as error:
         raise Unsendable(str(error)) from error
     return Transaction(recipients, mail, rcpts, body)
+
+
+# What may stand in a path within quotes alone (RFC 5321 section 4.1.2).
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+_STRAY = re.compile(r"[<>\s]")
 
 
 def _first_long_line(message: bytes) -> int:
@@ -273,7 +281,7 @@ def transact(transaction: Transaction, *, lmtp: bool) -> Flow[list[Outcome]]:
         message_begun = True
         reply = yield Exchange(transaction.body, limits.TERMINATOR_SECONDS)
         # LMTP answers for each recipient (RFC 2033 section 4.2), SMTP once for all.
-        while lmtp and len(pending) > 1:
+        while lmtp and len(pending) > 1 and reply.code != 421:
             settle(pending[:1], reply)
             del pending[0]
             reply = yield Exchange(b"", limits.TERMINATOR_SECONDS)

@@ -29,8 +29,8 @@ class TLS(Enum):
 class Server:
     """A server, and all that is needed to open a session with it.
 
-    unix_path: of an LMTP socket; host and port are then not used. timeout: seconds, on top of RFC
-    5321's for each phase. name: what EHLO says, None for this host's.
+    unix_path: of an LMTP socket; host and port are then not used. timeout: seconds, where RFC 5321
+    allows more for a phase. name: what EHLO says, None for this host's.
     """
 
     host: str = "localhost"
@@ -70,7 +70,7 @@ _SCHEMES = {
 _SCHEME_AND_USER = re.compile(
     rf"(?:[\w+]+:(?=//)|(?:{'|'.join(map(re.escape, _SCHEMES))}):)?/*[^:]*"
 )
-_TEXTS = ("cafile", "certfile", "keyfile", "name")
+_FILES = ("cafile", "certfile", "keyfile")
 _YES_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
@@ -162,7 +162,7 @@ def _options(shown: str, query: str) -> dict[str, Any]:
     except ValueError:
         raise ServerURLError(f"{shown}: options are written ?name=value&name=value") from None
     for name, value in pairs:
-        if name in _TEXTS and value:
+        if (name in _FILES and value) or (name == "name" and re.fullmatch("[!-~]+", value)):
             parsed[name] = value
         elif name in ("verify", "cleartext-auth") and value.lower() in _YES_NO:
             parsed[name.replace("-", "_")] = _YES_NO[value.lower()]
@@ -175,7 +175,7 @@ def _options(shown: str, query: str) -> dict[str, Any]:
                 f"{shown}: {name}={value} is no option: there are verify=yes|no, "
                 "cleartext-auth=yes|no, timeout=SECONDS, "
                 f"auth={'|'.join(MECHANISMS | TOKEN_MECHANISMS)}, "
-                f"{', '.join(f'{text}=...' for text in _TEXTS)}"
+                f"{', '.join(f'{file}=FILE' for file in _FILES)}, name=THIS-HOST"
             )
     return parsed
 
