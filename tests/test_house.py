@@ -156,8 +156,6 @@ def signatures(module: ast.Module) -> dict[str, str]:
             ):
                 owner = f"{node.name}." if isinstance(node, ast.ClassDef) else ""
                 arguments = ast.unparse(child.args)
-                for constant, value in (("_MAX_LINE", "8192"), ("_MAX_REPLY", "65536")):
-                    arguments = arguments.replace(constant, value)
                 found[owner + child.name] = arguments
     # What an instance takes; BodyEncoder's takes nothing, and the stub leaves it out.
     return {name: found[name] for name in found if found[name] != "self" or "init" not in name}

@@ -38,7 +38,7 @@ from smtplib import (
 
 from . import kernel
 from .kernel import implementation as implementation
-from .protocol import envelope, features
+from .protocol import envelope, features, limits
 from .protocol.message import quotedata
 
 try:
@@ -64,7 +64,7 @@ _quote_periods = kernel.quote_periods
 CRLF = envelope.CRLF
 bCRLF = CRLF.encode()
 OLDSTYLE_AUTH = features.OLDSTYLE_AUTH
-_MAXLINE = 8192
+_MAXLINE = limits.REPLY_LINE_OCTETS
 _MAXCHALLENGE = 5
 
 # After the names that it reads from here.

@@ -54,7 +54,7 @@ def stdlib_reply(stream: bytes) -> tuple[int, bytes] | str:
 
 def reply(kernels: ModuleType, *chunks: bytes) -> tuple[int, bytes] | str:
     """The same from a ReplyBuffer."""
-    buffer = kernels.ReplyBuffer()
+    buffer = kernels.ReplyBuffer(8192, 65536)
     found: tuple[int, bytes] | None = None
     try:
         for chunk in chunks:
@@ -155,7 +155,7 @@ def test_reply_cap(kernels: ModuleType) -> None:
 
 
 def test_two_replies_and_what_follows(kernels: ModuleType) -> None:
-    buffer = kernels.ReplyBuffer()
+    buffer = kernels.ReplyBuffer(8192, 65536)
     buffer.feed(b"250 one\r\n354-two\r\n354 three\r\nrest")
     assert buffer.reply() == (250, b"one")
     assert buffer.reply() == (354, b"two\nthree")
@@ -167,7 +167,7 @@ def test_two_replies_and_what_follows(kernels: ModuleType) -> None:
 
 
 def test_replies_larger_than_what_is_received_at_once(kernels: ModuleType) -> None:
-    buffer = kernels.ReplyBuffer()
+    buffer = kernels.ReplyBuffer(8192, 65536)
     for number in range(1000):
         buffer.feed(b"220 before\r\n" if number % 2 else b"250-x\r\n" * 20 + b"250 y\r\n")
     for number in range(1000):

@@ -68,7 +68,7 @@ class Connection:
     def __init__(self, server: Server) -> None:
         """Connects. Raises OSError where that fails, and ssl.SSLError for implicit TLS."""
         self._server = server
-        self._buffer = kernel.ReplyBuffer(max_reply=limits.REPLY_OCTETS)
+        self._buffer = kernel.ReplyBuffer(limits.REPLY_LINE_OCTETS, limits.REPLY_OCTETS)
         seconds = self._seconds(CONNECT_SECONDS)
         self._sock: socket.socket | None
         if server.unix_path is not None:

@@ -7,7 +7,7 @@ class ReplyBuffer:
     refused.
     """
 
-    def __init__(self, max_line: int = 8192, max_reply: int = 65536) -> None: ...
+    def __init__(self, max_line: int, max_reply: int) -> None: ...
     def __len__(self) -> int:
         """Octets that were received and not read yet."""
 

@@ -23,8 +23,6 @@ cdef extern from "Python.h":
 
 
 cdef enum:
-    MAX_LINE = 8192
-    MAX_REPLY = 65536
     # A body this long takes longer to encode than the GIL takes to change hands.
     RELEASE_GIL_FROM = 65536
 
@@ -37,7 +35,7 @@ cdef class ReplyBuffer:
     cdef size_t _max_line, _max_reply
     cdef csmtp_reply_scan _scan
 
-    def __cinit__(self, size_t max_line=MAX_LINE, size_t max_reply=MAX_REPLY):
+    def __cinit__(self, size_t max_line, size_t max_reply):
         self._octets = NULL
         self._start = self._end = self._room = 0
         self._max_line = max_line

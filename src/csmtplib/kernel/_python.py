@@ -10,13 +10,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from . import Octets
 
-_MAX_LINE = 8192
-_MAX_REPLY = 65536
 
 # The head of a line: its code, and "-" where another line follows.
 _LINE = re.compile(rb"(\d\d\d)(?:( |-)|\r?\n)")
-# A whole reply: its code, and its text where it has one line.
-_REPLY = re.compile(rb"(\d\d\d)(?: ([^\n]*)|(?:-[^\n]*\n\1)*(?: [^\n]*|\r?))\n")
+_REPLY = re.compile(rb"(\d\d\d)(?:-[^\n]*\n\1)*(?: [^\n]*|\r?)\n")
 _STRIPPED = b" \t\r\n"
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -38,7 +35,7 @@ class ReplyBuffer:
         "_unquestioned",
     )
 
-    def __init__(self, max_line: int = _MAX_LINE, max_reply: int = _MAX_REPLY) -> None:
+    def __init__(self, max_line: int, max_reply: int) -> None:
         self._max_line = max_line
         self._max_reply = max_reply
         self._unquestioned = min(max_line, max_reply)
@@ -55,7 +52,8 @@ class ReplyBuffer:
         return len(self._octets) - self._start
 
     def feed(self, octets: Octets) -> None:
-        octets = _as_bytes(octets)
+        if type(octets) is not bytes:
+            octets = _as_bytes(octets)
         read = self._start
         if read == len(self._octets):
             self._octets = octets
@@ -89,15 +87,23 @@ class ReplyBuffer:
         return self.take(limit) if 0 <= limit <= len(self) else None
 
     def reply(self) -> tuple[int, bytes] | None:
-        start = self._start
-        if self._searched == len(self._octets):
+        octets, start = self._octets, self._start
+        if self._searched == len(octets):
             return None
-        # Most replies come whole, and are short enough that no cap is in question.
-        if self._searched == start and (whole := _REPLY.match(self._octets, start)):
-            reply, code, text = whole.group(0, 1, 2)
-            if len(reply) <= self._unquestioned:
-                self._start = self._line = self._searched = start + len(reply)
-                return int(code), _joined(reply) if text is None else text.strip(_STRIPPED)
+        if self._searched == start:
+            # Most replies come whole, in one line, and so short that no cap is in question.
+            end = octets.find(b"\n", start) + 1
+            code = octets[start : start + 3]
+            if (
+                0 < end - start <= self._unquestioned
+                and code.isdigit()
+                and octets[start + 3] == 0x20
+            ):
+                self._start = self._line = self._searched = end
+                return int(code), octets[start + 4 : end].strip(_STRIPPED)
+            if (whole := _REPLY.match(octets, start)) and len(whole[0]) <= self._unquestioned:
+                self._start = self._line = self._searched = whole.end()
+                return int(whole[1]), _joined(whole[0])
         return self._reply_by_lines()
 
     def _reply_by_lines(self) -> tuple[int, bytes] | None:

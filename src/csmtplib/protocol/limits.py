@@ -13,8 +13,10 @@ QUIT_SECONDS = 10.0  # ours: every message is settled by then, so there is littl
 # Octets of one line of a message, its CR LF not counted (RFC 5321 section 4.5.3.1.6).
 MESSAGE_LINE_OCTETS = 998
 
-# Octets of a reply with all its lines. RFC 5321 leaves that open; a server that needs more is not
-# answering any more.
+# Octets of a line of a reply, and of a reply with all its lines, line ends counted. RFC 5321 has
+# 512 for a line and leaves replies open; the stdlib takes lines of this length, and a server that
+# needs more than that for a reply is not answering any more.
+REPLY_LINE_OCTETS = 8192
 REPLY_OCTETS = 65536
 
 # Octets that are received at once: more than a reply usually has, and a memory page or two.
