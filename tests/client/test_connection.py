@@ -445,3 +445,23 @@ def test_socket_whose_recv_is_for_show() -> None:
             raise AssertionError(f"nobody should ask for {name}")
 
     assert connected(csmtplib.SMTP(), Mock()).noop() == (250, b"ok")
+
+
+class Interrupted(BaseException):
+    """As KeyboardInterrupt, or the timeouts of gevent."""
+
+
+@pytest.mark.parametrize("where", ["sendall", "recv"])
+def test_an_interrupt_closes_the_connection(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the reply that comes later is taken for the next command's, as the stdlib does."""
+    server = ReceivingMemoryServer()
+    smtp = connected(csmtplib.SMTP(), server)
+
+    def interrupt(*arguments: object) -> None:
+        raise Interrupted
+
+    monkeypatch.setattr(server, where, interrupt)
+    with pytest.raises(Interrupted):
+        smtp.noop()
+    assert smtp.sock is None
+    assert server.closed

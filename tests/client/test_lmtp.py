@@ -172,3 +172,18 @@ def test_starttls_on_a_unix_socket(mutual_tls: MutualTLS) -> None:
         smtp.starttls(context=mutual_tls.client(with_certificate=True))
         smtp.ehlo()
         smtp.quit()
+
+
+def test_nothing_is_waited_for_behind_421(server_class: type[MemoryServer]) -> None:
+    server = server_class(message="250 b\r\n421 shutting down")
+    smtp = client(server)
+    refused = smtp.sendmail("a@x", ["b@x", "c@x", "d@x"], "")
+    assert refused == {"c@x": (421, b"shutting down"), "d@x": (421, b"shutting down")}
+    assert smtp.sock is None
+
+
+def test_recipient_named_twice_and_accepted_once(server_class: type[MemoryServer]) -> None:
+    server = server_class(message="250 first\r\n452 second")
+    smtp = client(server)
+    assert smtp.sendmail("a@x", ["b@x", "b@x"], "") == {}
+    assert smtp.recipient_replies == {"b@x": (250, b"first")}

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from csmtplib import SMTPNotSupportedError
 from csmtplib.protocol.features import Features
 from csmtplib.protocol.flows import (
+    Close,
     ConnectionLost,
     Exchange,
     Transaction,
@@ -313,3 +314,34 @@ def test_time_that_each_answer_may_take() -> None:
         steps.append(flow_of_message.send(Reply(code, b"")))
     seconds = [step.seconds for step in steps if isinstance(step, Exchange)]
     assert seconds == [300, 300, 300, 300, 300, 300, 120, 600]
+
+
+@pytest.mark.parametrize(
+    "address", ["b@x> NOTIFY=NEVER", "b@x NOTIFY=NEVER", "<b@x> c@x", "b@x>", "b c@x@y"]
+)
+def test_address_with_something_beside_it(address: str) -> None:
+    """What stands behind the path is parameters to the server."""
+    try:
+        transaction = prepare("a@x", [address], b"", Features())
+    except Unsendable:
+        return
+    assert transaction.rcpts == [b"RCPT TO:<b@x>\r\n"]
+
+
+def test_quoted_local_part() -> None:
+    transaction = prepare("a@x", ['"b <c> d"@x'], b"", Features())
+    assert transaction.rcpts == [b'RCPT TO:<"b <c> d"@x>\r\n']
+
+
+def test_lmtp_421_among_the_answers_to_the_message() -> None:
+    transaction = prepare("a@x", ["b@x", "c@x", "d@x"], b"", Features())
+    flow = transact(transaction, lmtp=True)
+    next(flow)
+    for answer in ("250 ok", "250 ok", "250 ok", "250 ok", "354 go", "250 b"):
+        step = flow.send(Reply(int(answer[:3]), answer[4:].encode()))
+    assert isinstance(step, Exchange)
+    assert isinstance(flow.send(Reply(421, b"bye")), Close)
+    with pytest.raises(StopIteration) as done:
+        flow.send(Reply(0, b""))
+    states = [outcome.state for outcome in done.value.value]
+    assert states == [State.ACCEPTED, State.DEFERRED, State.DEFERRED]

@@ -214,7 +214,9 @@ def prepare(
     try:
         for address in (sender, *recipients):
             envelope.check_command(address)
-            if _STRAY.search(_QUOTED.sub("", envelope.quoteaddr(address)[1:-1])):
+            path = envelope.quoteaddr(address)[1:-1]
+            # Else the parser has left something out, or the server would read it otherwise.
+            if path not in address or _STRAY.search(_QUOTED.sub("", path)):
                 raise ValueError(f"{address!r} is no address: write user@domain")
         mail = envelope.command(f"MAIL FROM:{envelope.quoteaddr(sender)}{parameters}", encoding)
         rcpts = [
