@@ -134,11 +134,11 @@ class Connection:
                     raise OSError("nonnumeric port") from None
         if not port:
             port = self.default_port
-        self._name_server(host)
+        self._remember_host(host)
         sys.audit("smtplib.connect", self, host, port)
         return self._greeted_by(self._get_socket(host, port, self.timeout))
 
-    def _name_server(self, host: str) -> None:
+    def _remember_host(self, host: str) -> None:
         # By this name its certificate is verified. Programs set another by hand, for a tunnel.
         if self._host == self._connected_host:
             self._host = host

@@ -58,7 +58,7 @@ class LMTP(SMTP):
                 self._print_debug("connect fail:", host)
             sock.close()
             raise
-        self._name_server("localhost")  # for TLS: a certificate can't name a path
+        self._remember_host("localhost")  # for TLS: a certificate can't name a path
         return self._greeted_by(sock)
 
     def mail(self, sender: str, options: Sequence[str] = ()) -> Reply:
