@@ -10,6 +10,7 @@ from email.message import Message
 from email.parser import HeaderParser
 
 from ..protocol.flows import Unsendable
+from ..protocol.message import EMPTY_GROUP
 
 # Lines as they will be on the wire, where a lone CR is a line end too and may begin a field.
 _LINE_START = rb"(?:\A|(?<=[\r\n]))"
@@ -21,7 +22,6 @@ _OBSOLETE_COLON = re.compile(rb"%b(%b)[ \t]+:" % (_LINE_START, _NAME))
 _BCC_FIELD = re.compile(
     rb"%b(?i:(?:Resent-)?Bcc)[ \t]*:%b(?:[ \t]%b)*" % (_LINE_START, _REST_OF_LINE, _REST_OF_LINE)
 )
-_EMPTY_GROUP = re.compile(r'[^:;@<>"]*:\s*;\s*')
 
 # Strict parsing gives a whole list up for a domain literal in it, or for a comma at its end.
 _LENIENTLY = {"strict": False} if getattr(email.utils, "supports_strict_parsing", False) else {}
@@ -71,7 +71,7 @@ class Addressing:
 def parse_addresses(text: str) -> list[str]:
     """The addresses in a list as headers and sendmail's arguments have it ("Ann <ann@a.example>,
     bob@b.example"). Raises ValueError for what can't be read."""
-    if not text.strip() or _EMPTY_GROUP.fullmatch(text):
+    if not text.strip() or EMPTY_GROUP.fullmatch(text):
         return []
     addresses = [address for _, address in email.utils.getaddresses([text], **_LENIENTLY)]
     if not all(addresses):

@@ -22,7 +22,8 @@ _LINE_BREAK = re.compile("[\r\n\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
 # A line end that no folding white space follows ends the header; a lone CR or LF ends it for some.
 _UNFOLDED_BREAK = re.compile(rb"\r\n(?![ \t])|\r(?!\n)|(?<!\r)\n")
 _NO_HEADER_NAME = re.compile("[\0- :\x7f]|^$")
-_EMPTY_GROUP = re.compile(r'[^:;@<>"]*:\s*;\s*')
+# As in "undisclosed-recipients:;", which names nobody.
+EMPTY_GROUP = re.compile(r'[^:;@<>"]*:\s*;\s*')
 
 # On Pythons without the check of its own that later ones make (CVE-2024-6923, CVE-2026-1299), the
 # error has the class that all of them have.
@@ -54,7 +55,7 @@ def envelope_addresses(
         to_addrs = [
             address
             for field in map(str, filter(None, fields))
-            if field.strip() and not _EMPTY_GROUP.fullmatch(field)
+            if field.strip() and not EMPTY_GROUP.fullmatch(field)
             for _, address in email.utils.getaddresses([field])
         ]
     return from_addr, to_addrs
