@@ -23,11 +23,14 @@ void csmtp_body_skip(csmtp_body *body, const uint8_t *octets, size_t count)
 size_t csmtp_body_finish(csmtp_body *body, uint8_t out[5])
 {
     const char *end = "\r\n.\r\n";
+    size_t count = body->what & CSMTP_BODY_DOTS ? strlen(end) : 2;
+    size_t has_come = 0;
     if (body->ended)
-        end += 2;
+        has_come = 2;
     else if ((body->what & CSMTP_BODY_CRLF) && body->last == '\r')
-        end += 1;
-    size_t count = strlen(end);
+        has_come = 1;
+    end += has_come;
+    count -= has_come;
     memcpy(out, end, count);
     csmtp_body_init(body, body->what);
     return count;

@@ -48,8 +48,9 @@ size_t csmtp_body_encode(csmtp_body *body, const uint8_t *octets, size_t count, 
 size_t csmtp_body_encode_scalar(csmtp_body *body, const uint8_t *octets, size_t count,
                                 uint8_t *out);
 
-/* What ends the body: an LF that is owed, CR LF unless that came out last, "." and CR LF. Returns
- * how many octets that is, and leaves body ready for the next one. */
+/* What ends the body: an LF that is owed, CR LF unless that came out last, and with DOTS, as the
+ * end would not be found without, "." and CR LF. Returns how many octets that is, and leaves body
+ * ready for the next one. */
 size_t csmtp_body_finish(csmtp_body *body, uint8_t out[5]);
 
 void csmtp_body_survey_init(csmtp_body_survey *survey);

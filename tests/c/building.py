@@ -27,10 +27,8 @@ def unavailable(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-def build(
-    compiler: Sequence[str], flags: Sequence[str], source: Path, kernel: str, program: Path
-) -> None:
-    """Compile `source` together with csrc/`kernel`.c into `program`; a warning fails the test."""
+def build(compiler: Sequence[str], flags: Sequence[str], source: Path, program: Path) -> None:
+    """Compile `source` together with all kernels into `program`; a warning fails the test."""
     command = [
         *compiler,
         *STRICT,
@@ -38,7 +36,8 @@ def build(
         f"-I{CSRC}",
         f"-I{HEADERS}",
         str(source),
-        str(CSRC / f"{kernel}.c"),
+        # All, as some need others, and a second compiles them.
+        *(str(CSRC / f"{kernel}.c") for kernel in KERNELS),
         "-o",
         str(program),
     ]

@@ -41,7 +41,7 @@ static inline size_t reference_dots(const uint8_t *octets, size_t count, uint8_t
     return length;
 }
 
-/* A whole body with its terminator. out has room for 4 * count + 5; returns its length. */
+/* A whole body with its end. out has room for 4 * count + 5; returns its length. */
 static inline size_t reference_body(unsigned what, const uint8_t *octets, size_t count,
                                     uint8_t *out)
 {
@@ -61,9 +61,12 @@ static inline size_t reference_body(unsigned what, const uint8_t *octets, size_t
 
     bool at_line_start =
         length == 0 || (length >= 2 && out[length - 2] == '\r' && out[length - 1] == '\n');
-    const char *end = at_line_start ? ".\r\n" : "\r\n.\r\n";
-    memcpy(out + length, end, strlen(end));
-    return length + strlen(end);
+    const char *line_end = at_line_start ? "" : "\r\n";
+    const char *terminator = what & CSMTP_BODY_DOTS ? ".\r\n" : "";
+    size_t added = strlen(line_end) + strlen(terminator);
+    memcpy(out + length, line_end, strlen(line_end));
+    memcpy(out + length + strlen(line_end), terminator, strlen(terminator));
+    return length + added;
 }
 
 static inline csmtp_body_survey reference_survey(const uint8_t *octets, size_t count)

@@ -1,4 +1,4 @@
-"""Builds and runs the C tests of the kernels, plain and under ASan and UBSan."""
+"""Builds and runs the C tests of the kernels: plain, under ASan and UBSan, and in Valgrind."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,18 @@ import pytest
 from . import building
 
 SECONDS = 300
+
+# Those that keep memory from one call to the next; the others would take minutes in Valgrind.
+ALLOCATING = ("fdloop", "pipeline", "receive")
+# Their allocations go through tests/c/denial.h.
+DENYING = ("-Wl,--wrap=malloc,--wrap=realloc",)
+MEMCHECK = (
+    "valgrind",
+    "--quiet",
+    "--error-exitcode=9",
+    "--leak-check=full",
+    "--errors-for-leak-kinds=definite,possible",
+)
 
 
 @pytest.fixture
@@ -24,14 +37,32 @@ def compiler() -> list[str]:
     return command
 
 
+def check(
+    kernel: str,
+    compiler: Sequence[str],
+    flags: Sequence[str],
+    directory: Path,
+    wrapper: Sequence[str] = (),
+) -> None:
+    """Build the test of a kernel and run it, in a wrapper where one is given."""
+    program = directory / f"test_{kernel}"
+    source = Path(__file__).parent / f"test_{kernel}.c"
+    building.build(compiler, [*flags, *(DENYING if kernel in ALLOCATING else ())], source, program)
+    done = subprocess.run([*wrapper, str(program)], capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith(" passed, 0 failed\n")
+
+
 @pytest.mark.parametrize("flags", [(), building.SANITIZED], ids=["plain", "sanitized"])
 @pytest.mark.parametrize("kernel", building.KERNELS)
 def test_kernel(kernel: str, flags: tuple[str, ...], compiler: list[str], tmp_path: Path) -> None:
     if flags and not building.runs_sanitized(compiler, flags, tmp_path):
         building.unavailable(f"{compiler[0]} can't build with {shlex.join(flags)} here")
-    program = tmp_path / f"test_{kernel}"
-    source = Path(__file__).parent / f"test_{kernel}.c"
-    building.build(compiler, flags, source, kernel, program)
-    done = subprocess.run([program], capture_output=True, text=True, timeout=SECONDS)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.endswith(" passed, 0 failed\n")
+    check(kernel, compiler, flags, tmp_path)
+
+
+@pytest.mark.parametrize("kernel", ALLOCATING)
+def test_kernel_in_valgrind(kernel: str, compiler: list[str], tmp_path: Path) -> None:
+    if shutil.which(MEMCHECK[0]) is None:
+        building.unavailable("no valgrind: install it")
+    check(kernel, compiler, (), tmp_path, MEMCHECK)

@@ -17,8 +17,10 @@ from tests.c import building
 # clang's own name first, then the versioned ones, the newest first.
 CLANGS = ("clang", *(f"clang-{version}" for version in range(21, 13, -1)))
 FUZZER = ("-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all")
-# A body long enough to fill the counters of its growth; the others as short as shows all.
-MAX_LENGTHS = {"body": 6000, "command": 64, "reply": 600}
+# By kernel; the receive buffer is in the pipeline's target, and the loop around both has no input
+# but a socket's. A body long enough to fill the counters of its growth; the others as short as
+# shows all.
+MAX_LENGTHS = {"body": 6000, "command": 64, "pipeline": 400, "reply": 600}
 SECONDS = int(os.environ.get("CSMTPLIB_FUZZ_SECONDS") or 2)
 
 
@@ -31,11 +33,11 @@ def clang() -> list[str]:
     return [found]
 
 
-@pytest.mark.parametrize("kernel", building.KERNELS)
+@pytest.mark.parametrize("kernel", MAX_LENGTHS)
 def test_fuzz(kernel: str, clang: list[str], tmp_path: Path) -> None:
     program = tmp_path / f"fuzz_{kernel}"
     source = Path(__file__).parent / f"fuzz_{kernel}.c"
-    building.build(clang, FUZZER, source, kernel, program)
+    building.build(clang, FUZZER, source, program)
     command = [
         str(program),
         f"-max_total_time={SECONDS}",

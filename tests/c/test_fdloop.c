@@ -1,0 +1,481 @@
+/* Loop over a descriptor: against a server in another process, or at the other end in this one. */
+#define _XOPEN_SOURCE 700
+
+#include "check.h"
+#include "denial.h"
+#include "fdloop.h"
+#include "scripts.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { RECEIVE_OCTETS = 512, STREAMED = 500 };
+
+/* Long enough for what has to happen, and short enough to wait for. */
+static const double LONG = 10, SHORT = 0.05;
+
+typedef struct {
+    session session;
+    csmtp_watch watch;
+    int fd, peer; /* the client's end, and the server's */
+    pid_t server; /* 0 where it is in this process */
+    int error;
+} connection;
+
+static double seconds(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+static void connect_ends(connection *connection, csmtp_gear gear, unsigned flags)
+{
+    memset(connection, 0, sizeof *connection);
+    begin(&connection->session, gear, flags, 0);
+    int ends[2], size = 4096;
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0)
+        abort();
+    connection->fd = ends[0];
+    connection->peer = ends[1];
+    for (size_t i = 0; i < 2; i++)
+        setsockopt(ends[i], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    for (size_t i = 0; i < CSMTP_PHASES; i++)
+        connection->watch.phase_seconds[i] = LONG;
+    connection->watch.idle_seconds = -1;
+}
+
+static void disconnect_ends(connection *connection)
+{
+    end(&connection->session);
+    close(connection->fd);
+    if (connection->peer >= 0)
+        close(connection->peer);
+    int status = 0;
+    if (connection->server)
+        CHECK(waitpid(connection->server, &status, 0) == connection->server && status == 0);
+}
+
+/* Starts the server in a process of its own. */
+static void start_server(connection *connection, void (*serve)(int fd))
+{
+    fflush(NULL);
+    connection->server = fork();
+    if (connection->server < 0)
+        abort();
+    if (connection->server == 0) {
+        close(connection->fd);
+        serve(connection->peer);
+        _exit(0);
+    }
+    close(connection->peer);
+    connection->peer = -1;
+}
+
+static void say(int fd, const char *octets)
+{
+    for (size_t count = strlen(octets); count > 0;) {
+        ssize_t written = write(fd, octets, count);
+        if (written < 0)
+            _exit(1);
+        octets += written;
+        count -= (size_t)written;
+    }
+}
+
+/* Reads on only when each reply, which is long, has found its place. */
+static void serve_all(int fd)
+{
+    FILE *in = fdopen(fd, "r");
+    char line[TEXT], ok[180];
+    snprintf(ok, sizeof ok, "250 %0170d\r\n", 0);
+    while (fgets(line, sizeof line, in)) {
+        long octets = strncmp(line, "BDAT ", 5) == 0 ? atol(line + 5) : 0;
+        while (octets-- > 0)
+            fgetc(in);
+        if (strcmp(line, "DATA\r\n") == 0) {
+            say(fd, "354 go\r\n");
+            while (fgets(line, sizeof line, in) && strcmp(line, ".\r\n") != 0)
+                continue;
+        }
+        say(fd, ok);
+    }
+    fclose(in);
+}
+
+/* Reads all there is before it says a word. */
+static void serve_late(int fd)
+{
+    FILE *in = fdopen(fd, "r");
+    char line[TEXT];
+    for (size_t lines = 5 * STREAMED - 1; lines > 0 && fgets(line, sizeof line, in); lines--)
+        continue;
+    for (size_t replies = 4 * STREAMED - 1; replies > 0; replies--)
+        say(fd, "250 ok\r\n");
+    fclose(in);
+}
+
+/* Runs with all limits from now on. */
+static csmtp_run_status run(connection *connection, size_t target, double slice)
+{
+    csmtp_watch_begin(&connection->watch, &connection->session.pipeline);
+    return csmtp_fd_run(&connection->session.pipeline, connection->fd, target, RECEIVE_OCTETS,
+                        slice, &connection->watch, &connection->error);
+}
+
+/* What the server has got by now. */
+static size_t get(const connection *connection, char octets[TEXT])
+{
+    ssize_t count = recv(connection->peer, octets, TEXT - 1, MSG_DONTWAIT);
+    octets[count < 0 ? 0 : count] = 0;
+    return strlen(octets);
+}
+
+static void push_many(connection *connection, size_t count)
+{
+    while (count-- > 0)
+        CHECK(push(&connection->session, 1, false));
+}
+
+static void test_all_gears(void)
+{
+    static const csmtp_gear gears[] = {CSMTP_LOCKSTEP, CSMTP_PIPELINED, CSMTP_CHUNKED};
+    for (size_t i = 0; i < sizeof gears / sizeof *gears; i++) {
+        for (int flags = 0; flags <= O_NONBLOCK; flags += O_NONBLOCK) {
+            connection connection;
+            connect_ends(&connection, gears[i], STRICT);
+            CHECK(fcntl(connection.fd, F_SETFL, flags) == 0);
+            start_server(&connection, serve_all);
+            push_many(&connection, 3);
+            CHECK(run(&connection, 0, LONG) == CSMTP_RUN_DONE);
+            CHECK(connection.session.pipeline.count == 0 && connection.session.pipeline.proved);
+            CHECK(csmtp_pipeline_want(&connection.session.pipeline) == 0);
+            CHECK(run(&connection, 0, LONG) == CSMTP_RUN_DONE);
+            disconnect_ends(&connection);
+        }
+    }
+}
+
+/* The one server writes what has to be read before it reads on: both ends would wait for ever for
+ * each other, if the client only wrote. The other says nothing, so that there is but room to wait
+ * for. */
+static void test_stream(void (*serve)(int fd))
+{
+    connection connection;
+    connect_ends(&connection, CSMTP_CHUNKED, STRICT | PROVED);
+    push_many(&connection, STREAMED);
+    start_server(&connection, serve);
+    CHECK(run(&connection, 0, LONG) == CSMTP_RUN_DONE);
+    size_t settled = 0;
+    for (; csmtp_pipeline_settled(&connection.session.pipeline); settled++) {
+        CHECK(csmtp_pipeline_settled(&connection.session.pipeline)->stage == CSMTP_CONTENT);
+        csmtp_pipeline_drop(&connection.session.pipeline, release);
+    }
+    CHECK(settled == STREAMED);
+    disconnect_ends(&connection);
+}
+
+/* The server is in this process: nothing may wait. */
+static void test_without_waiting(void)
+{
+    static const struct {
+        const char *got, *said;
+    } steps[] = {
+        {"M1\r\n", "25"},       {"", "0 #1\r\n"},        {"R1.1\r\n", "250 #2\r\n"},
+        {"DATA\r\n", "354 #3"}, {"", "\r\n"},            {"T1\r\n.\r\n", "250 #4\r\n"},
+    };
+    connection connection;
+    connect_ends(&connection, CSMTP_LOCKSTEP, STRICT);
+    CHECK(run(&connection, 0, 0) == CSMTP_RUN_DONE);
+    push_many(&connection, 1);
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        char got[TEXT];
+        CHECK(run(&connection, 0, 0) == CSMTP_RUN_SLICE);
+        CHECK(run(&connection, 0, 0) == CSMTP_RUN_SLICE);
+        get(&connection, got);
+        check_text(&connection.session, got, steps[i].got);
+        say(connection.peer, steps[i].said);
+    }
+    CHECK(run(&connection, 0, 0) == CSMTP_RUN_DONE);
+    check_text(&connection.session, outcome(&connection.session), "1=content:250#4");
+    disconnect_ends(&connection);
+}
+
+static void test_target(void)
+{
+    connection connection;
+    connect_ends(&connection, CSMTP_CHUNKED, STRICT | PROVED);
+    push_many(&connection, 3);
+    CHECK(run(&connection, 3, LONG) == CSMTP_RUN_DONE);
+    CHECK(run(&connection, 2, 0) == CSMTP_RUN_SLICE);
+    say(connection.peer, "250 #1\r\n250 #2\r\n250 #3\r\n250 #4\r\n");
+    CHECK(run(&connection, 2, LONG) == CSMTP_RUN_DONE);
+    CHECK(connection.session.pipeline.count == 2);
+    CHECK(run(&connection, 1, 0) == CSMTP_RUN_SLICE);
+    say(connection.peer, "250 #5\r\n250 #6\r\n250 #7\r\n250 #8\r\n250 #9\r\n250 #10\r\n"
+                         "250 #11\r\n");
+    /* All of them: the replies too. */
+    CHECK(run(&connection, 0, LONG) == CSMTP_RUN_DONE);
+    check_text(&connection.session, outcome(&connection.session),
+               "1=content:250#3 2=content:250#7 3=content:250#11");
+    disconnect_ends(&connection);
+}
+
+static void test_held_content(void)
+{
+    connection connection;
+    connect_ends(&connection, CSMTP_PIPELINED, 0);
+    push_many(&connection, 1);
+    CHECK(run(&connection, 0, 0) == CSMTP_RUN_SLICE);
+    say(connection.peer, "250 #1\r\n250 #2\r\n354 #3\r\n");
+    CHECK(run(&connection, 0, LONG) == CSMTP_RUN_DONE);
+    CHECK(connection.session.pipeline.count == 1);
+    csmtp_pipeline_release(&connection.session.pipeline);
+    CHECK(run(&connection, 0, 0) == CSMTP_RUN_SLICE);
+    say(connection.peer, "250 #4\r\n");
+    CHECK(run(&connection, 0, LONG) == CSMTP_RUN_DONE);
+    check_text(&connection.session, outcome(&connection.session), "1=content:250#4");
+    disconnect_ends(&connection);
+}
+
+/* What the server has said unasked is seen before anything is written. */
+static void test_unasked(void)
+{
+    connection connection;
+    connect_ends(&connection, CSMTP_LOCKSTEP, STRICT);
+    push_many(&connection, 1);
+    say(connection.peer, "421 #1\r\n");
+    CHECK(run(&connection, 0, LONG) == CSMTP_RUN_FAULT);
+    CHECK(run(&connection, 0, LONG) == CSMTP_RUN_FAULT);
+    look_for_fault(&connection.session);
+    check_text(&connection.session, outcome(&connection.session), "1=lost fault=closed:421#1");
+    char got[TEXT];
+    CHECK(get(&connection, got) == 0);
+    disconnect_ends(&connection);
+}
+
+static void test_unreadable(void)
+{
+    connection connection;
+    connect_ends(&connection, CSMTP_LOCKSTEP, STRICT);
+    push_many(&connection, 1);
+    CHECK(run(&connection, 0, 0) == CSMTP_RUN_SLICE);
+    say(connection.peer, "25x\r\n");
+    CHECK(run(&connection, 0, LONG) == CSMTP_RUN_UNREADABLE);
+    CHECK(connection.session.pipeline.unreadable == CSMTP_REPLY_BAD_CODE);
+    disconnect_ends(&connection);
+}
+
+static void test_end_of_stream(void)
+{
+    /* Before anything, and when the reply is awaited. */
+    for (size_t runs = 0; runs < 2; runs++) {
+        connection connection;
+        connect_ends(&connection, CSMTP_LOCKSTEP, STRICT);
+        push_many(&connection, 1);
+        char got[TEXT];
+        if (runs > 0)
+            CHECK(run(&connection, 0, 0) == CSMTP_RUN_SLICE && get(&connection, got) == 4);
+        close(connection.peer);
+        connection.peer = -1;
+        CHECK(run(&connection, 0, LONG) == CSMTP_RUN_END);
+        disconnect_ends(&connection);
+    }
+}
+
+static void test_reset(void)
+{
+    connection connection;
+    connect_ends(&connection, CSMTP_LOCKSTEP, STRICT);
+    push_many(&connection, 1);
+    CHECK(run(&connection, 0, 0) == CSMTP_RUN_SLICE);
+    close(connection.peer); /* with octets that it has not read */
+    connection.peer = -1;
+    CHECK(run(&connection, 0, LONG) == CSMTP_RUN_ERRNO && connection.error == ECONNRESET);
+    disconnect_ends(&connection);
+}
+
+/* The last words of a server are read, though it takes no more. */
+static void test_last_words(void)
+{
+    connection connection;
+    connect_ends(&connection, CSMTP_CHUNKED, STRICT | PROVED);
+    push_many(&connection, STREAMED);
+    CHECK(run(&connection, 0, 0) == CSMTP_RUN_SLICE);
+    CHECK(csmtp_pipeline_want(&connection.session.pipeline) & CSMTP_WANT_WRITE);
+    say(connection.peer, "250 #1\r\n421 #2\r\n");
+    close(connection.peer);
+    connection.peer = -1;
+    CHECK(run(&connection, 0, LONG) == CSMTP_RUN_FAULT);
+    CHECK(connection.session.pipeline.fault == CSMTP_CLOSED);
+    disconnect_ends(&connection);
+}
+
+static void test_bad_descriptor(void)
+{
+    connection connection;
+    connect_ends(&connection, CSMTP_LOCKSTEP, STRICT);
+    push_many(&connection, 1);
+    int fd = connection.fd;
+    connection.fd = -1;
+    CHECK(run(&connection, 0, LONG) == CSMTP_RUN_ERRNO && connection.error == EBADF);
+    connection.fd = fd;
+    disconnect_ends(&connection);
+}
+
+static void test_no_memory(void)
+{
+    connection connection;
+    connect_ends(&connection, CSMTP_LOCKSTEP, STRICT);
+    push_many(&connection, 1);
+    allocations_left = 0;
+    CHECK(run(&connection, 0, LONG) == CSMTP_RUN_NO_MEMORY);
+    allocations_left = SIZE_MAX;
+    disconnect_ends(&connection);
+}
+
+/* Each phase has its limit, and the others do not count. */
+static void test_phase_limits(void)
+{
+    static const struct {
+        csmtp_phase phase;
+        size_t messages;
+        const char *said;
+    } phases[] = {
+        {CSMTP_PHASE_COMMAND, 1, ""},
+        {CSMTP_PHASE_DATA, 1, "250 #1\r\n250 #2\r\n"},
+        {CSMTP_PHASE_CONTENT, 1, "250 #1\r\n250 #2\r\n354 #3\r\n"},
+    };
+    for (size_t i = 0; i < sizeof phases / sizeof *phases; i++) {
+        connection connection;
+        connect_ends(&connection, CSMTP_PIPELINED, STRICT);
+        push_many(&connection, 1);
+        connection.watch.phase_seconds[phases[i].phase] = SHORT;
+        CHECK(run(&connection, 0, 0) == CSMTP_RUN_SLICE);
+        say(connection.peer, phases[i].said);
+        double start = seconds();
+        CHECK(run(&connection, 0, LONG) == CSMTP_RUN_PHASE_OVER);
+        CHECK(connection.watch.phase == phases[i].phase);
+        CHECK(seconds() - start >= SHORT && seconds() - start < LONG / 2);
+        disconnect_ends(&connection);
+    }
+}
+
+/* Nobody reads what is written. */
+static void test_block_limit(void)
+{
+    connection connection;
+    connect_ends(&connection, CSMTP_CHUNKED, STRICT | PROVED);
+    push_many(&connection, STREAMED);
+    connection.watch.phase_seconds[CSMTP_PHASE_BLOCK] = SHORT;
+    CHECK(run(&connection, 0, 0) == CSMTP_RUN_SLICE);
+    /* All replies to what has left. */
+    while (csmtp_pipeline_phase(&connection.session.pipeline) != CSMTP_PHASE_BLOCK)
+        csmtp_pipeline_book(&connection.session.pipeline, 250, NULL, 0);
+    double start = seconds();
+    CHECK(run(&connection, 0, LONG) == CSMTP_RUN_PHASE_OVER);
+    CHECK(connection.watch.phase == CSMTP_PHASE_BLOCK);
+    CHECK(seconds() - start >= SHORT && seconds() - start < LONG / 2);
+    disconnect_ends(&connection);
+}
+
+static void test_idle_limit(void)
+{
+    connection connection;
+    connect_ends(&connection, CSMTP_LOCKSTEP, STRICT);
+    push_many(&connection, 1);
+    connection.watch.idle_seconds = SHORT;
+    double start = seconds();
+    CHECK(run(&connection, 0, LONG) == CSMTP_RUN_IDLE_OVER);
+    CHECK(seconds() - start >= SHORT && seconds() - start < LONG / 2);
+    disconnect_ends(&connection);
+}
+
+/* An octet now and then, of a reply that does not end, up to the end of the connection. */
+static void serve_dribbling(int fd)
+{
+    struct timespec pause = {0, 10000000};
+    signal(SIGPIPE, SIG_IGN);
+    for (size_t i = 0; write(fd, &"250-xxxx"[i < 7 ? i : 7], 1) == 1; i++)
+        nanosleep(&pause, NULL);
+}
+
+/* Is never idle, and yet comes to an end. */
+static void test_dribbling(void)
+{
+    connection connection;
+    connect_ends(&connection, CSMTP_LOCKSTEP, STRICT);
+    push_many(&connection, 1);
+    CHECK(run(&connection, 0, 0) == CSMTP_RUN_SLICE);
+    start_server(&connection, serve_dribbling);
+    connection.watch.idle_seconds = LONG / 2;
+    connection.watch.phase_seconds[CSMTP_PHASE_COMMAND] = 4 * SHORT;
+    double start = seconds();
+    CHECK(run(&connection, 0, LONG) == CSMTP_RUN_PHASE_OVER);
+    CHECK(seconds() - start >= 4 * SHORT && seconds() - start < LONG / 2);
+    CHECK(connection.session.receive.end > 1);
+    disconnect_ends(&connection);
+}
+
+static void test_slice(void)
+{
+    connection connection;
+    connect_ends(&connection, CSMTP_LOCKSTEP, STRICT);
+    push_many(&connection, 1);
+    double start = seconds();
+    for (size_t i = 0; i < 3; i++)
+        CHECK(run(&connection, 0, SHORT) == CSMTP_RUN_SLICE);
+    CHECK(seconds() - start >= 3 * SHORT && seconds() - start < LONG / 2);
+    disconnect_ends(&connection);
+}
+
+static void on_alarm(int number)
+{
+    (void)number;
+}
+
+/* A signal ends the slice, as the caller has to look what it is for. */
+static void test_signal(void)
+{
+    struct sigaction action = {.sa_handler = on_alarm};
+    sigaction(SIGALRM, &action, NULL);
+    connection connection;
+    connect_ends(&connection, CSMTP_LOCKSTEP, STRICT);
+    push_many(&connection, 1);
+    struct itimerval timer = {.it_value = {0, 50000}};
+    setitimer(ITIMER_REAL, &timer, NULL);
+    double start = seconds();
+    CHECK(run(&connection, 0, 2) == CSMTP_RUN_SLICE);
+    CHECK(seconds() - start < 1);
+    disconnect_ends(&connection);
+}
+
+int main(void)
+{
+    test_all_gears();
+    test_stream(serve_all);
+    test_stream(serve_late);
+    test_without_waiting();
+    test_target();
+    test_held_content();
+    test_unasked();
+    test_unreadable();
+    test_end_of_stream();
+    test_reset();
+    test_last_words();
+    test_bad_descriptor();
+    test_no_memory();
+    test_phase_limits();
+    test_block_limit();
+    test_idle_limit();
+    test_dribbling();
+    test_slice();
+    test_signal();
+    return report_checks();
+}

@@ -1,0 +1,913 @@
+/* Pipeline: whole sessions against a scripted server, in every gear. */
+#include "check.h"
+#include "denial.h"
+#include "pipeline.h"
+#include "scripts.h"
+
+typedef struct {
+    csmtp_gear gear;
+    unsigned flags;
+    const char *script, *outcome;
+} scene;
+
+/* One command at a time. */
+static const scene lockstep[] = {
+    {CSMTP_LOCKSTEP, STRICT,
+     "> @block +1 @block > M1 @command < 250 @block > R1.1 @command < 250 > DATA @data < 354 "
+     "@block *2 @block * @content < 250 @block >",
+     "1=content:250#4"},
+    {CSMTP_LOCKSTEP, 0, "+1 > M1 < 250 > R1.1 < 250 > DATA < 354 > ^ > T1 . < 250 >",
+     "1=content:250#4"},
+    {CSMTP_LOCKSTEP, STRICT, "=1 > M1 < 250 > R1.1 < 250 > DATA < 354 > . < 250 >",
+     "1=content:250#4"},
+    {CSMTP_LOCKSTEP, STRICT,
+     "+2 +1 > M1 < 250 > R1.1 < 251 > R1.2 < 250 > DATA < 354 > T1 . < 200 > M2 < 250 > R2.1 < 250 "
+     "> DATA < 354 > T2 . < 299 >",
+     "1=content:200#5 2=content:299#9"},
+    {CSMTP_LOCKSTEP, STRICT | PROVED,
+     "+1 +1 > M1 < 250 > R1.1 < 250 > DATA < 354 > T1 . < 250 > M2 < 250 > R2.1",
+     "1=content:250#4"},
+    {CSMTP_LOCKSTEP, STRICT,
+     "+3 > M1 < 250 > R1.1 < 550 > R1.2 < 250 > R1.3 < 450 > DATA < 354 > T1 . < 250 >",
+     "1=content:250#6 1.1=rcpt:550#2 1.3=rcpt:450#4"},
+    /* All recipients refused: the transaction is closed. */
+    {CSMTP_LOCKSTEP, STRICT,
+     "+2 +1 > M1 < 250 > R1.1 < 550 > R1.2 < 450 > RSET @command < 250 > M2 < 550 > RSET",
+     "1=rcpt 1.1=rcpt:550#2 1.2=rcpt:450#3 2=mail:550#5"},
+    {CSMTP_LOCKSTEP, STRICT, "+1 +1 > M1 < 250 > R1.1 < 550 > RSET < 502 > M2 < 550 > RSET",
+     "1=rcpt 1.1=rcpt:550#2 2=mail:550#4"},
+    {CSMTP_LOCKSTEP, 0, "+1 > M1 < 250 > R1.1 < 550 >", "1=rcpt 1.1=rcpt:550#2"},
+    {CSMTP_LOCKSTEP, STRICT, "+1 +1 > M1 < 550 > RSET < 250 > M2 < 451 > RSET < 250 >",
+     "1=mail:550#1 2=mail:451#3"},
+    {CSMTP_LOCKSTEP, 0, "+1 +1 > M1 < 550 > M2 < 451 >", "1=mail:550#1 2=mail:451#2"},
+    {CSMTP_LOCKSTEP, STRICT, "+1 +1 > M1 < 250 > R1.1 < 250 > DATA < 554 > RSET < 250 > M2",
+     "1=data:554#3"},
+    {CSMTP_LOCKSTEP, 0, "+1 > M1 < 250 > R1.1 < 250 > DATA < 554 >", "1=data:554#3"},
+    {CSMTP_LOCKSTEP, STRICT, "+2 > M1 < 250 > R1.1 < 550 > R1.2 < 250 > DATA < 451 > RSET < 250 >",
+     "1=data:451#4 1.1=rcpt:550#2"},
+    {CSMTP_LOCKSTEP, STRICT, "+1 +1 > M1 < 250 > R1.1 < 250 > DATA < 354 > T1 . < 554 > M2",
+     "1=content:554#4"},
+    /* A single reply is for the only recipient that LMTP has. */
+    {CSMTP_LOCKSTEP, STRICT | LMTP,
+     "+2 > M1 < 250 > R1.1 < 550 > R1.2 < 250 > DATA < 354 > T1 . < 250 >",
+     "1=content:250#5 1.1=rcpt:550#2"},
+    {CSMTP_LOCKSTEP, STRICT | LMTP,
+     "+3 > M1 < 250 > R1.1 < 250 > R1.2 < 550 > R1.3 < 250 > DATA < 354 > T1 . < 452 @content < "
+     "250 @block >",
+     "1=content 1.1=content:452#6 1.2=rcpt:550#3 1.3=content:250#7"},
+    {CSMTP_LOCKSTEP, STRICT | LMTP, "+2 > M1 < 250 > R1.1 < 550 > R1.2 < 550 > RSET",
+     "1=rcpt 1.1=rcpt:550#2 1.2=rcpt:550#3"},
+};
+
+/* Commands together, content behind 354. */
+static const scene pipelined[] = {
+    {CSMTP_PIPELINED, STRICT,
+     "+2 @block > M1 R1.1 R1.2 DATA @command < 250 250 250 @data < 354 @block > T1 . @content < "
+     "250 @block >",
+     "1=content:250#5"},
+    {CSMTP_PIPELINED, STRICT, "=1 > M1 R1.1 DATA < 250 250 354 > . < 250 >", "1=content:250#4"},
+    /* The first message waits till the gear is proved, by a message that came through. */
+    {CSMTP_PIPELINED, STRICT,
+     "+1 +1 +1 > M1 R1.1 DATA < 250 250 354 > T1 . < 250 > M2 R2.1 DATA < 250 250 354 > T2 . M3 "
+     "R3.1 DATA < 250 250 250 354 > T3 . < 250 >",
+     "1=content:250#4 2=content:250#8 3=content:250#12"},
+    {CSMTP_PIPELINED, STRICT,
+     "+1 +1 +1 > M1 R1.1 DATA < 250 250 354 > T1 . < 554 > M2 R2.1 DATA < 250 250 354 > T2 . < 250 "
+     "> M3 R3.1 DATA",
+     "1=content:554#4 2=content:250#8"},
+    {CSMTP_PIPELINED, STRICT | PROVED,
+     "+1 +1 > M1 R1.1 DATA < 250 250 354 > T1 . M2 R2.1 DATA @content < 250 @command < 250 250 "
+     "@data < 354 > T2 . < 250 >",
+     "1=content:250#4 2=content:250#8"},
+    {CSMTP_PIPELINED, STRICT | PROVED,
+     "+1 > M1 R1.1 DATA < 250 250 +1 > < 354 > T1 . M2 R2.1 DATA +1 > < 250 250 250 354 > T2 . M3 "
+     "R3.1 DATA",
+     "1=content:250#4"},
+    {CSMTP_PIPELINED, STRICT | PROVED,
+     "+1 +1 > M1 R1.1 DATA < 250 250 354 > T1 . M2 R2.1 DATA < 554 250 250 354 > T2 . < 250 >",
+     "1=content:554#4 2=content:250#8"},
+    /* Size does not matter, as the content waits anyhow. */
+    {CSMTP_PIPELINED, STRICT | PROVED | SMALL,
+     "+1 +1 > M1 R1.1 DATA < 250 250 354 > T1 . M2 R2.1 DATA", ""},
+    {CSMTP_PIPELINED, STRICT, "+2 > M1 R1.1 R1.2 DATA < 250 250 550 354 > T1 . < 250 >",
+     "1=content:250#5 1.2=rcpt:550#3"},
+    {CSMTP_PIPELINED, STRICT, "+2 > M1 R1.1 R1.2 DATA < 250 250 550 451 > RSET < 250 >",
+     "1=data:451#4 1.2=rcpt:550#3"},
+    {CSMTP_PIPELINED, 0, "+1 > M1 R1.1 DATA < 250 250 451 >", "1=data:451#3"},
+    /* All recipients refused, DATA too. */
+    {CSMTP_PIPELINED, STRICT, "+1 +1 > M1 R1.1 DATA < 250 550 503 > RSET < 250 > M2 R2.1 DATA",
+     "1=rcpt 1.1=rcpt:550#2"},
+    {CSMTP_PIPELINED, STRICT | PROVED,
+     "+1 +1 > M1 R1.1 DATA < 250 550 503 > RSET M2 R2.1 DATA < 250 250 250 354 > T2 . < 250",
+     "1=rcpt 1.1=rcpt:550#2 2=content:250#8"},
+    {CSMTP_PIPELINED, 0, "+1 > M1 R1.1 DATA < 250 550 503 >", "1=rcpt 1.1=rcpt:550#2"},
+    /* All refused but DATA: the server gets an empty message, whatever it makes of it. */
+    {CSMTP_PIPELINED, STRICT,
+     "+2 > M1 R1.1 R1.2 DATA < 250 550 551 @data < 354 @block > . @content < 554 @block >",
+     "1=rcpt 1.1=rcpt:550#2 1.2=rcpt:551#3"},
+    {CSMTP_PIPELINED, STRICT | PROVED,
+     "+1 +1 > M1 R1.1 DATA < 250 550 354 > . M2 R2.1 DATA < 250 250 250 354 > T2 . < 250 >",
+     "1=rcpt 1.1=rcpt:550#2 2=content:250#8"},
+    {CSMTP_PIPELINED, 0, "+1 > M1 R1.1 DATA < 250 550 354 > . < 250 >", "1=rcpt 1.1=rcpt:550#2"},
+    {CSMTP_PIPELINED, STRICT, "+1 > M1 R1.1 DATA < 550 503 354 > . < 554 >", "1=mail:550#1"},
+    /* MAIL refused: what the recipients get does not matter. */
+    {CSMTP_PIPELINED, STRICT,
+     "+2 +1 > M1 R1.1 R1.2 DATA < 550 503 503 503 > RSET < 250 > M2 R2.1 DATA", "1=mail:550#1"},
+    {CSMTP_PIPELINED, STRICT | PROVED,
+     "+1 +1 > M1 R1.1 DATA < 550 503 503 > RSET M2 R2.1 DATA < 250 250 250 354 > T2 . < 250 >",
+     "1=mail:550#1 2=content:250#8"},
+    {CSMTP_PIPELINED, 0, "+1 > M1 R1.1 DATA < 550 250 503 >", "1=mail:550#1"},
+    {CSMTP_PIPELINED, STRICT | LMTP | PROVED,
+     "+3 +2 > M1 R1.1 R1.2 R1.3 DATA < 250 250 550 250 354 > T1 . @content < 452 @content > < 250 "
+     "> M2 R2.1 R2.2 DATA < 250 250 250 354 > T2 . < 250 250 >",
+     "1=content 1.1=content:452#6 1.2=rcpt:550#3 1.3=content:250#7 2=content 2.1=content:250#12 "
+     "2.2=content:250#13"},
+    /* LMTP's next message waits for all replies, whether they are for several recipients, for one,
+     * or to RSET: one that is missing would be taken from the next. */
+    {CSMTP_PIPELINED, STRICT | LMTP | PROVED,
+     "+2 +1 > M1 R1.1 R1.2 DATA < 250 250 250 354 > T1 . < 250 > +1 > !",
+     "1=doubt 1.1=content:250#5 2=lost 3=lost fault=unreadable"},
+    {CSMTP_PIPELINED, STRICT | LMTP | PROVED,
+     "+1 +1 > M1 R1.1 DATA < 250 250 354 > T1 . @content < 250 > M2 R2.1 DATA", "1=content:250#4"},
+    {CSMTP_PIPELINED, LMTP | PROVED,
+     "^ +1 +1 > M1 R1.1 DATA < 250 250 354 > T1 . < 554 > M2 R2.1 DATA", "1=content:554#4"},
+    {CSMTP_PIPELINED, STRICT | LMTP | PROVED,
+     "+1 +1 > M1 R1.1 DATA < 250 550 503 > RSET < 250 > M2 R2.1 DATA", "1=rcpt 1.1=rcpt:550#2"},
+    {CSMTP_PIPELINED, STRICT | LMTP | PROVED,
+     "+1 +1 > M1 R1.1 DATA < 250 550 354 > . < 554 > M2 R2.1 DATA", "1=rcpt 1.1=rcpt:550#2"},
+};
+
+/* Whole transactions. */
+static const scene chunked[] = {
+    /* The first message waits, then they stream, each behind RSET. */
+    {CSMTP_CHUNKED, STRICT,
+     "+1 +1 +1 > M1 R1.1 @command < 250 250 > BDAT_4_LAST T1 @content < 250 > RSET M2 R2.1 "
+     "BDAT_4_LAST T2 RSET M3 R3.1 BDAT_4_LAST T3 @command < 250 250 250 @content < 250 250 250 250 "
+     "@content < 250 @block >",
+     "1=content:250#3 2=content:250#7 3=content:250#11"},
+    {CSMTP_CHUNKED, STRICT | PROVED,
+     "+1 +2 > M1 R1.1 BDAT_4_LAST T1 RSET M2 R2.1 R2.2 BDAT_4_LAST T2 < 250 250 250 250 250 250 "
+     "550 250 >",
+     "1=content:250#3 2=content:250#8 2.2=rcpt:550#7"},
+    {CSMTP_CHUNKED, STRICT | PROVED,
+     "=1 @block *23 @command < 250 250 @content < 250 > =1 > RSET M2 R2.1 BDAT_0_LAST",
+     "1=content:250#3"},
+    {CSMTP_CHUNKED, STRICT | PROVED, "+1 *24 < 250 250 @block * @content < 250", "1=content:250#3"},
+    {CSMTP_CHUNKED, STRICT,
+     "+1 +1 > M1 R1.1 < 250 550 > RSET < 250 > M2 R2.1 < 250 250 > BDAT_4_LAST T2 < 250 >",
+     "1=rcpt 1.1=rcpt:550#2 2=content:250#6"},
+    {CSMTP_CHUNKED, STRICT, "+1 +1 > M1 R1.1 < 550 503 > RSET < 250 > M2 R2.1", "1=mail:550#1"},
+    /* BDAT is not known, and no other message has left. */
+    {CSMTP_CHUNKED, STRICT, "+1 +1 > M1 R1.1 < 250 250 > BDAT_4_LAST T1 < 500",
+     "1=lost 2=lost fault=unknown:500#3"},
+    {CSMTP_CHUNKED, 0, "+2 > M1 R1.1 R1.2 < 250 250 550 ^ > BDAT_4_LAST T1 < 504",
+     "1=lost 1.2=rcpt:550#3 fault=unknown:504#4"},
+    {CSMTP_CHUNKED, STRICT | PROVED, "+1 > M1 R1.1 BDAT_4_LAST T1 < 250 250 502 > RSET",
+     "1=content:502#3"},
+    /* The transaction may have been left open. */
+    {CSMTP_CHUNKED, STRICT,
+     "+1 +1 > M1 R1.1 < 250 250 > BDAT_4_LAST T1 < 505 > RSET < 250 > M2 R2.1", "1=content:505#3"},
+    {CSMTP_CHUNKED, 0, "+1 +1 > M1 R1.1 < 250 250 ^ > BDAT_4_LAST T1 < 505 > RSET M2 R2.1",
+     "1=content:505#3"},
+    {CSMTP_CHUNKED, 0, "+1 > M1 R1.1 < 250 250 ^ > BDAT_4_LAST T1 < 505 > +1 > RSET M2 R2.1",
+     "1=content:505#3"},
+    {CSMTP_CHUNKED, STRICT | PROVED,
+     "+1 > M1 R1.1 BDAT_4_LAST T1 < 250 250 554 > RSET +1 > M2 R2.1 BDAT_4_LAST T2 < 250 250 250 "
+     "250 >",
+     "1=content:554#3 2=content:250#7"},
+    {CSMTP_CHUNKED, STRICT | PROVED,
+     "+1 +1 > M1 R1.1 BDAT_4_LAST T1 RSET M2 R2.1 BDAT_4_LAST T2 < 250 250 554 > RSET < 250 250 "
+     "250 250 250 >",
+     "1=content:554#3 2=content:250#7"},
+    /* Refused, with the content on its way. */
+    {CSMTP_CHUNKED, STRICT | PROVED,
+     "+1 +1 > M1 R1.1 BDAT_4_LAST T1 RSET M2 R2.1 BDAT_4_LAST T2 < 250 550 503 > RSET < 250 250 "
+     "250 250 250 >",
+     "1=rcpt 1.1=rcpt:550#2 2=content:250#7"},
+    {CSMTP_CHUNKED, STRICT | PROVED, "+1 > M1 R1.1 BDAT_4_LAST T1 < 250 550 250 >",
+     "1=rcpt 1.1=rcpt:550#2"},
+    {CSMTP_CHUNKED, STRICT | PROVED, "+2 > M1 R1.1 R1.2 BDAT_4_LAST T1 < 550 503 503 503 > RSET",
+     "1=mail:550#1"},
+    /* A message goes when the next has been refused already, whose text moves. */
+    {CSMTP_CHUNKED, STRICT | PROVED,
+     "+1 +1 +1 * < 250 250 250 250 551 < 503 503 250 551 > RSET < 503 503",
+     "1=content:250#3 2=mail:551#5 3=mail:551#9"},
+    /* Large contents wait for the replies to RCPT. */
+    {CSMTP_CHUNKED, STRICT | PROVED | SMALL,
+     "+1 +1 > M1 R1.1 < 250 250 > BDAT_4_LAST T1 RSET M2 R2.1 < 554 250 250 250 > BDAT_4_LAST T2 < "
+     "250 >",
+     "1=content:554#3 2=content:250#7"},
+    {CSMTP_CHUNKED, STRICT | PROVED | SMALL,
+     "+1 +1 > M1 R1.1 < 250 550 > RSET M2 R2.1 < 250 250 250 > BDAT_4_LAST T2 < 250 >",
+     "1=rcpt 1.1=rcpt:550#2 2=content:250#6"},
+    {CSMTP_CHUNKED, STRICT | PROVED | SMALL,
+     "+1 +1 > M1 R1.1 < 550 503 > RSET M2 R2.1 < 250 250 250 > BDAT_4_LAST T2 < 250 >",
+     "1=mail:550#1 2=content:250#6"},
+    {CSMTP_CHUNKED, STRICT | LMTP | PROVED,
+     "+2 +1 > M1 R1.1 R1.2 BDAT_4_LAST T1 < 250 250 250 250 @content > < 452 > RSET < 250 > M2 "
+     "R2.1 BDAT_4_LAST T2 < 250 250 250 >",
+     "1=content 1.1=content:250#4 1.2=content:452#5 2=content:250#9"},
+    {CSMTP_CHUNKED, STRICT | LMTP | PROVED,
+     "+2 +1 > M1 R1.1 R1.2 BDAT_4_LAST T1 < 250 250 250 452 > < 250 > RSET M2 R2.1 BDAT_4_LAST T2 "
+     "< 250 250 250 250 >",
+     "1=content 1.1=content:452#4 1.2=content:250#5 2=content:250#9"},
+    {CSMTP_CHUNKED, STRICT | LMTP | PROVED,
+     "+1 +1 > M1 R1.1 BDAT_4_LAST T1 < 250 250 > < 250 > RSET M2 R2.1 BDAT_4_LAST T2",
+     "1=content:250#3"},
+    /* BDAT is not known to LMTP, which says so once; what comes behind other replies is no such
+     * answer. */
+    {CSMTP_CHUNKED, STRICT | LMTP,
+     "+2 +1 > M1 R1.1 R1.2 < 250 250 250 > BDAT_4_LAST T1 < 500",
+     "1=lost 2=lost fault=unknown:500#4"},
+    {CSMTP_CHUNKED, LMTP, "+3 > M1 R1.1 R1.2 R1.3 < 250 250 550 250 ^ > BDAT_4_LAST T1 < 504 504",
+     "1=lost 1.2=rcpt:550#3 fault=unknown:504#5"},
+    {CSMTP_CHUNKED, STRICT | LMTP, "+2 > M1 R1.1 R1.2 < 250 550 250 > BDAT_4_LAST T1 < 502",
+     "1=lost 1.1=rcpt:550#2 fault=unknown:502#4"},
+    {CSMTP_CHUNKED, STRICT | LMTP,
+     "+2 > M1 R1.1 R1.2 < 250 250 250 > BDAT_4_LAST T1 < 250 500 > RSET",
+     "1=content 1.1=content:250#4 1.2=content:500#5"},
+    {CSMTP_CHUNKED, STRICT | LMTP | PROVED,
+     "+2 > M1 R1.1 R1.2 BDAT_4_LAST T1 < 250 250 250 500 > < 501 > RSET",
+     "1=content 1.1=content:500#4 1.2=content:501#5"},
+    /* The gear is proved by any recipient's success, and by no failure. */
+    {CSMTP_CHUNKED, STRICT | LMTP,
+     "+2 +1 > M1 R1.1 R1.2 < 250 250 250 > BDAT_4_LAST T1 < 250 452 > RSET < 250 > M2 R2.1 "
+     "BDAT_4_LAST T2",
+     "1=content 1.1=content:250#4 1.2=content:452#5"},
+    {CSMTP_CHUNKED, STRICT | LMTP,
+     "+2 +1 > M1 R1.1 R1.2 < 250 250 250 > BDAT_4_LAST T1 < 452 502 > RSET < 250 > M2 R2.1 < 250 "
+     "250 > BDAT_4_LAST T2 < 500",
+     "1=content 1.1=content:452#4 1.2=content:502#5 2=lost fault=unknown:500#9"},
+};
+
+/* The connection ends, with 421 or without a word. */
+static const scene ends[] = {
+    {CSMTP_LOCKSTEP, STRICT | WHOLE, "< 421", "fault=closed:421#1"},
+    {CSMTP_LOCKSTEP, STRICT | WHOLE, "+1 < 421", "1=lost fault=closed:421#1"},
+    {CSMTP_LOCKSTEP, STRICT, "+1 +1 > M1 < 421 >", "1=mail:421#1 2=lost fault=closed:421#1"},
+    {CSMTP_LOCKSTEP, STRICT, "+1 > M1 < 250 > R1.1 < 421 >",
+     "1=rcpt 1.1=rcpt:421#2 fault=closed:421#2"},
+    {CSMTP_LOCKSTEP, 0, "+2 > M1 < 250 > R1.1 < 421 >", "1=lost 1.1=rcpt:421#2 fault=closed:421#2"},
+    {CSMTP_LOCKSTEP, STRICT, "+1 > M1 < 250 > R1.1 < 250 > DATA < 421 >",
+     "1=data:421#3 fault=closed:421#3"},
+    {CSMTP_LOCKSTEP, STRICT, "+1 > M1 < 250 > R1.1 < 250 > DATA < 354 > T1 . < 421 >",
+     "1=content:421#4 fault=closed:421#4"},
+    {CSMTP_LOCKSTEP, STRICT, "+1 > M1 < 250 > R1.1 < 550 > RSET < 421 >",
+     "1=rcpt 1.1=rcpt:550#2 fault=closed:421#3"},
+    {CSMTP_LOCKSTEP, STRICT | WHOLE, "+1 > M1 < 550 > RSET < 250 421",
+     "1=mail:550#1 fault=closed:421#3"},
+    {CSMTP_PIPELINED, STRICT | PROVED, "+1 +1 > M1 R1.1 DATA < 421 250",
+     "1=mail:421#1 2=lost fault=closed:421#1"},
+    {CSMTP_PIPELINED, STRICT, "+1 > M1 R1.1 DATA < 250 250 421", "1=data:421#3 fault=closed:421#3"},
+    {CSMTP_PIPELINED, STRICT | PROVED,
+     "+1 +1 > M1 R1.1 DATA < 250 250 354 > T1 . M2 R2.1 DATA < 421 >",
+     "1=content:421#4 2=lost fault=closed:421#4"},
+    {CSMTP_PIPELINED, STRICT, "+1 > M1 R1.1 DATA < 250 550 354 > . < 421 >",
+     "1=rcpt 1.1=rcpt:550#2 fault=closed:421#4"},
+    /* No server comes to the second message, though it has left. */
+    {CSMTP_CHUNKED, STRICT | PROVED,
+     "+1 +1 > M1 R1.1 BDAT_4_LAST T1 RSET M2 R2.1 BDAT_4_LAST T2 < 250 250 421 >",
+     "1=content:421#3 2=lost fault=closed:421#3"},
+    {CSMTP_CHUNKED, STRICT | PROVED,
+     "+1 +1 > M1 R1.1 BDAT_4_LAST T1 RSET M2 R2.1 BDAT_4_LAST T2 < 250 250 250 421 >",
+     "1=content:250#3 2=lost fault=closed:421#4"},
+    {CSMTP_CHUNKED, STRICT, "+1 > M1 R1.1 < 250 250 > BDAT_4_LAST T1 < 421 >",
+     "1=content:421#3 fault=closed:421#3"},
+    {CSMTP_LOCKSTEP, STRICT | LMTP,
+     "+3 > M1 < 250 > R1.1 < 250 > R1.2 < 250 > R1.3 < 250 > DATA < 354 > T1 . < 250 421 >",
+     "1=doubt 1.1=content:250#6 1.2=content:421#7 fault=closed:421#7"},
+    {CSMTP_PIPELINED, STRICT | LMTP | PROVED,
+     "+3 +1 > M1 R1.1 R1.2 R1.3 DATA < 250 250 550 250 354 > T1 . < 421 >",
+     "1=doubt 1.1=content:421#6 1.2=rcpt:550#3 2=lost fault=closed:421#6"},
+    {CSMTP_CHUNKED, STRICT | LMTP,
+     "+2 +1 > M1 R1.1 R1.2 < 250 250 250 > BDAT_4_LAST T1 < 421 >",
+     "1=doubt 1.1=content:421#4 2=lost fault=closed:421#4"},
+    {CSMTP_LOCKSTEP, STRICT | LMTP,
+     "+2 > M1 < 250 > R1.1 < 250 > R1.2 < 250 > DATA < 354 > T1 . < 250 421 >",
+     "1=content 1.1=content:250#5 1.2=content:421#6 fault=closed:421#6"},
+
+    {CSMTP_LOCKSTEP, STRICT, "! > +1 >", "1=lost fault=unreadable"},
+    {CSMTP_LOCKSTEP, STRICT, "! ? ! +1 +1 < 250 421 ! +1", "1=lost 2=lost 3=lost fault=unreadable"},
+    /* What a driver still says after that changes nothing. */
+    {CSMTP_CHUNKED, STRICT | PROVED, "+1 +1 *30 ! *9 ^ > +1 *40 ^ < 250 250 *1 >",
+     "1=doubt 2=lost 3=lost fault=unreadable"},
+    {CSMTP_PIPELINED, 0, "+1 > M1 R1.1 DATA < 250 250 354 > ! *3 ^ > +2 *99 ^ > *",
+     "1=lost 2=lost fault=unreadable"},
+    {CSMTP_LOCKSTEP, STRICT, "+1 > M1 < 250 > R1.1 < 250 > DATA < 354 > T1 . ! >",
+     "1=doubt fault=unreadable"},
+    {CSMTP_LOCKSTEP, STRICT, "+1 > M1 < 250 > R1.1 < 250 > DATA < 354 > T1 . ? +1 >",
+     "1=lost 2=lost fault=unreadable"},
+    {CSMTP_PIPELINED, STRICT, "+1 > M1 R1.1 DATA < 550 !", "1=mail:550#1 fault=unreadable"},
+    {CSMTP_PIPELINED, STRICT, "+2 > M1 R1.1 R1.2 DATA < 250 550 !",
+     "1=lost 1.1=rcpt:550#2 fault=unreadable"},
+    {CSMTP_PIPELINED, STRICT, "+1 > M1 R1.1 DATA < 250 550 !",
+     "1=rcpt 1.1=rcpt:550#2 fault=unreadable"},
+    {CSMTP_PIPELINED, STRICT, "+2 > M1 R1.1 R1.2 DATA < 250 250 550 354 > T1 . !",
+     "1=doubt 1.2=rcpt:550#3 fault=unreadable"},
+    {CSMTP_PIPELINED, STRICT | PROVED,
+     "+1 +1 > M1 R1.1 DATA < 250 250 354 > T1 . M2 R2.1 DATA +1 !",
+     "1=doubt 2=lost 3=lost fault=unreadable"},
+    {CSMTP_LOCKSTEP, STRICT | LMTP,
+     "+3 > M1 < 250 > R1.1 < 550 > R1.2 < 250 > R1.3 < 250 > DATA < 354 > T1 . < 250 !",
+     "1=doubt 1.1=rcpt:550#2 1.2=content:250#6 fault=unreadable"},
+    /* Messages that are settled stay as they are. */
+    {CSMTP_CHUNKED, STRICT | PROVED, "+1 +1 * < 250 250 250 !",
+     "1=content:250#3 2=doubt fault=unreadable"},
+};
+
+/* Replies that can't be. */
+static const scene faults[] = {
+    {CSMTP_LOCKSTEP, STRICT | WHOLE, "< 250", "fault=surplus:250#1"},
+    {CSMTP_LOCKSTEP, 0, "< 550 +1", "1=lost fault=surplus:550#1"},
+    {CSMTP_LOCKSTEP, STRICT | WHOLE, "+1 < 250", "1=lost fault=surplus:250#1"},
+    {CSMTP_LOCKSTEP, STRICT | WHOLE, "+1 *3 < 250", "1=lost fault=surplus:250#1"},
+    {CSMTP_LOCKSTEP, STRICT | WHOLE, "+1 +1 > M1 < 250 250", "1=lost 2=lost fault=surplus:250#2"},
+    {CSMTP_LOCKSTEP, STRICT | WHOLE, "+1 +1 > M1 < 550 550",
+     "1=mail:550#1 2=lost fault=surplus:550#2"},
+    {CSMTP_PIPELINED, STRICT | WHOLE, "+1 > M1 R1.1 DATA < 250 250 354 250",
+     "1=lost fault=surplus:250#4"},
+    {CSMTP_PIPELINED, STRICT | WHOLE, "+1 > M1 R1.1 DATA < 250 250 354 > T1 . < 250 250",
+     "1=content:250#4 fault=surplus:250#5"},
+    {CSMTP_PIPELINED, STRICT | WHOLE, "+1 > M1 R1.1 DATA < 250 550 354 554",
+     "1=rcpt 1.1=rcpt:550#2 fault=surplus:554#4"},
+    {CSMTP_LOCKSTEP, STRICT | LMTP | WHOLE,
+     "+1 > M1 < 250 > R1.1 < 250 > DATA < 354 > T1 . < 250 250",
+     "1=content:250#4 fault=surplus:250#5"},
+
+    /* A refusal in the midst of the message. */
+    {CSMTP_LOCKSTEP, STRICT, "+1 +1 > M1 < 250 > R1.1 < 250 > DATA < 354 *2 < 554",
+     "1=content:554#4 2=lost fault=premature:554#4"},
+    {CSMTP_LOCKSTEP, STRICT, "+1 > M1 < 250 > R1.1 < 250 > DATA < 354 *2 < 421",
+     "1=content:421#4 fault=amidst:421#4"},
+    {CSMTP_PIPELINED, STRICT | LMTP, "+2 > M1 R1.1 R1.2 DATA < 250 250 250 354 *6 < 452 250",
+     "1=content:452#5 fault=premature:452#5"},
+    {CSMTP_CHUNKED, STRICT | PROVED, "+1 +1 *24 < 250 250 554",
+     "1=content:554#3 2=lost fault=premature:554#3"},
+    {CSMTP_CHUNKED, STRICT | PROVED, "+1 *24 < 250 250 421", "1=content:421#3 fault=amidst:421#3"},
+    {CSMTP_CHUNKED, STRICT | PROVED, "+2 *30 < 250 550 250 452",
+     "1=content:452#4 1.1=rcpt:550#2 fault=premature:452#4"},
+    /* What has been refused before stays refused by that. */
+    {CSMTP_CHUNKED, STRICT | PROVED, "+1 +1 *24 < 550 503 554",
+     "1=mail:550#1 2=lost fault=premature:554#3"},
+    {CSMTP_CHUNKED, STRICT | PROVED, "+1 *24 < 550 503 421", "1=mail:550#1 fault=amidst:421#3"},
+    {CSMTP_CHUNKED, STRICT | PROVED, "+2 *30 < 250 550 551 554",
+     "1=rcpt 1.1=rcpt:550#2 1.2=rcpt:551#3 fault=premature:554#4"},
+    {CSMTP_CHUNKED, STRICT | PROVED | WHOLE, "+1 *24 < 250 250 250", "1=lost fault=surplus:250#3"},
+
+    {CSMTP_LOCKSTEP, STRICT, "+1 > M1 < 199", "1=lost fault=no-smtp:199#1"},
+    {CSMTP_LOCKSTEP, STRICT, "+1 > M1 < 600", "1=lost fault=no-smtp:600#1"},
+    {CSMTP_LOCKSTEP, 0, "+1 > M1 < 100", "1=lost fault=no-smtp:100#1"},
+    {CSMTP_LOCKSTEP, 0, "+1 > M1 < 199", "1=lost fault=no-smtp:199#1"},
+    {CSMTP_LOCKSTEP, STRICT, "+1 > M1 < 250 > R1.1 < 250 > DATA < 354 > T1 . < 150",
+     "1=doubt fault=no-smtp:150#4"},
+
+    /* Good news, and wrong. */
+    {CSMTP_LOCKSTEP, STRICT, "+1 > M1 < 251", "1=lost fault=wrong:251#1"},
+    {CSMTP_LOCKSTEP, STRICT, "+1 > M1 < 354", "1=lost fault=wrong:354#1"},
+    {CSMTP_LOCKSTEP, STRICT, "+1 > M1 < 250 > R1.1 < 252", "1=lost fault=wrong:252#2"},
+    {CSMTP_LOCKSTEP, STRICT, "+1 > M1 < 250 > R1.1 < 354", "1=lost fault=wrong:354#2"},
+    {CSMTP_LOCKSTEP, STRICT, "+1 > M1 < 250 > R1.1 < 250 > DATA < 250", "1=lost fault=wrong:250#3"},
+    {CSMTP_LOCKSTEP, STRICT, "+1 > M1 < 250 > R1.1 < 250 > DATA < 354 > T1 . < 354",
+     "1=doubt fault=wrong:354#4"},
+    {CSMTP_LOCKSTEP, STRICT, "+1 > M1 < 250 > R1.1 < 550 > RSET < 354",
+     "1=rcpt 1.1=rcpt:550#2 fault=wrong:354#3"},
+    {CSMTP_PIPELINED, STRICT, "+1 > M1 R1.1 DATA < 550 250", "1=mail:550#1 fault=wrong:250#2"},
+    {CSMTP_PIPELINED, STRICT, "+1 > M1 R1.1 DATA < 250 550 354 > . < 354",
+     "1=rcpt 1.1=rcpt:550#2 fault=wrong:354#4"},
+    {CSMTP_PIPELINED, 0, "+2 > M1 R1.1 R1.2 DATA < 550 250 503 354 >",
+     "1=mail:550#1 fault=wrong:354#4"},
+    {CSMTP_CHUNKED, STRICT | PROVED,
+     "+1 +1 > M1 R1.1 BDAT_4_LAST T1 RSET M2 R2.1 BDAT_4_LAST T2 < 250 250 250 250 354",
+     "1=content:250#3 2=doubt fault=wrong:354#5"},
+    {CSMTP_CHUNKED, STRICT | PROVED,
+     "+1 +1 > M1 R1.1 BDAT_4_LAST T1 RSET M2 R2.1 BDAT_4_LAST T2 < 354",
+     "1=doubt 2=doubt fault=wrong:354#1"},
+
+    /* smtplib takes what is none of these for a refusal. */
+    {CSMTP_LOCKSTEP, 0, "+1 > M1 < 251 >", "1=mail:251#1"},
+    {CSMTP_LOCKSTEP, 0, "+1 > M1 < 999 >", "1=mail:999#1"},
+    {CSMTP_LOCKSTEP, 0, "+1 > M1 < 250 > R1.1 < 252 >", "1=rcpt 1.1=rcpt:252#2"},
+    {CSMTP_LOCKSTEP, 0, "+1 > M1 < 250 > R1.1 < 250 > DATA < 250 >", "1=data:250#3"},
+    {CSMTP_LOCKSTEP, 0, "+1 > M1 < 250 > R1.1 < 250 > DATA < 354 > ^ > T1 . < 354 >",
+     "1=content:354#4"},
+    {CSMTP_LOCKSTEP, 0, "+1 > M1 < 250 > R1.1 < 250 > DATA < 354 ^ *2 < 354",
+     "1=lost fault=surplus:354#4"},
+};
+
+/* Content that is held until it is known that none of several servers refuses it. */
+static const scene held[] = {
+    {CSMTP_LOCKSTEP, 0,
+     "+1 +1 > M1 < 250 > R1.1 < 250 > DATA < 354 > @block +1 > ^ > T1 . < 250 > M2 < 250 > R2.1 < "
+     "250 > DATA < 354 > T2 . < 250 > M3",
+     "1=content:250#4 2=content:250#8"},
+    {CSMTP_PIPELINED, 0, "+1 > M1 R1.1 DATA < 250 250 354 > ^ > T1 . ^ > < 250 >",
+     "1=content:250#4"},
+    {CSMTP_PIPELINED, 0, "^ +1 > M1 R1.1 DATA < 250 250 354 > T1 . < 250 >", "1=content:250#4"},
+    {CSMTP_PIPELINED, STRICT, "+1 > M1 R1.1 DATA < 250 250 ^ > < 354 > T1 .", ""},
+    {CSMTP_PIPELINED, 0, "+1 > M1 R1.1 DATA < 250 250 354 > < 421", "1=lost fault=closed:421#4"},
+    {CSMTP_PIPELINED, 0, "+1 > M1 R1.1 DATA < 250 250 354 > < 554", "1=lost fault=surplus:554#4"},
+    {CSMTP_PIPELINED, 0, "+1 > M1 R1.1 DATA < 250 250 354 > ! ^ > +1 ^ >",
+     "1=lost 2=lost fault=unreadable"},
+    {CSMTP_CHUNKED, 0, "+1 > M1 R1.1 < 250 250 ^ > BDAT_4_LAST T1 < 250 >", "1=content:250#3"},
+};
+
+static void play_all(const scene *scenes, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        for (unsigned ways = 0; ways < ALL_WAYS; ways++) {
+            if ((scenes[i].flags & WHOLE) && (ways & READ_OCTETS))
+                continue;
+            session session;
+            begin(&session, scenes[i].gear, scenes[i].flags, ways);
+            play(&session, scenes[i].script);
+            check_text(&session, outcome(&session), scenes[i].outcome);
+            end(&session);
+        }
+    }
+}
+
+#define PLAY_ALL(scenes) play_all(scenes, sizeof scenes / sizeof *scenes)
+
+/* Messages in every state, freed without having been taken. */
+static void test_free(void)
+{
+    static const char *const scripts[] = {
+        "", "+1", "+1 +2 *1", "+1 +1 * < 250", "+1 +1 +1 * < 250 250 250", "+1 +1 !", "! +1 +1",
+    };
+    for (size_t i = 0; i < sizeof scripts / sizeof *scripts; i++) {
+        session session;
+        begin(&session, CSMTP_CHUNKED, STRICT | PROVED, DROP_LATE);
+        play(&session, scripts[i]);
+        end(&session);
+    }
+    session session;
+    begin(&session, CSMTP_LOCKSTEP, STRICT, 0);
+    csmtp_pipeline_free(&session.pipeline, NULL);
+    end(&session);
+}
+
+/* Sessions that end anywhere in what is to be written next, and how much of that has to leave for
+ * the server to have each of the messages. */
+static const struct {
+    csmtp_gear gear;
+    unsigned flags;
+    const char *script;
+    size_t messages, needed[4], all;
+} cut_off[] = {
+    {CSMTP_LOCKSTEP, STRICT, "+1 > M1 < 250 > R1.1 < 250 > DATA < 354", 1, {5}, 7},
+    {CSMTP_LOCKSTEP, STRICT, "=1 > M1 < 250 > R1.1 < 250 > DATA < 354", 1, {1}, 3},
+    {CSMTP_PIPELINED, STRICT | PROVED, "+1 +1 > M1 R1.1 DATA < 250 250 354", 2, {5, SIZE_MAX}, 23},
+    {CSMTP_CHUNKED, STRICT, "+1 > M1 R1.1 < 250 250", 1, {17}, 17},
+    {CSMTP_CHUNKED, STRICT, "=1 > M1 R1.1 < 250 250", 1, {13}, 13},
+    {CSMTP_CHUNKED, STRICT | PROVED, "+1 +2 =1 +1", 4, {27, 66, 95, 128}, 128},
+};
+
+static void test_every_cut(void)
+{
+    for (size_t i = 0; i < sizeof cut_off / sizeof *cut_off; i++) {
+        for (size_t cut = 0; cut <= cut_off[i].all; cut++) {
+            for (unsigned in_doubt = 0; in_doubt < 2; in_doubt++) {
+                session session;
+                begin(&session, cut_off[i].gear, cut_off[i].flags, 0);
+                play(&session, cut_off[i].script);
+                CHECK(gather(&session, NULL) == cut_off[i].all);
+                write_octets(&session, cut);
+                play(&session, in_doubt ? "!" : "?");
+
+                char expected[TEXT] = "";
+                for (size_t number = 1; number <= cut_off[i].messages; number++) {
+                    bool has_left = cut >= cut_off[i].needed[number - 1];
+                    size_t count = strlen(expected);
+                    snprintf(expected + count, TEXT - count, "%zu=%s ", number,
+                             in_doubt && has_left ? "doubt" : "lost");
+                }
+                strcat(expected, "fault=unreadable");
+                check_text(&session, outcome(&session), expected);
+                end(&session);
+            }
+        }
+    }
+}
+
+/* A reply anywhere in the content and what follows it. */
+static void test_reply_at_every_cut(void)
+{
+    static const struct {
+        const char *reply, *before_end, *in_terminator, *behind;
+    } replies[] = {
+        {"< 554", "1=content:554#4 2=lost fault=premature:554#4",
+         "1=content:554#4 2=lost fault=premature:554#4", "1=content:554#4"},
+        {"< 421", "1=content:421#4 2=lost fault=amidst:421#4",
+         "1=content:421#4 2=lost fault=amidst:421#4", "1=content:421#4 2=lost fault=closed:421#4"},
+        {"< 250", "1=lost 2=lost fault=surplus:250#4", "1=doubt 2=lost fault=surplus:250#4",
+         "1=content:250#4"},
+    };
+    for (size_t i = 0; i < sizeof replies / sizeof *replies; i++) {
+        for (size_t cut = 0; cut <= 23; cut++) {
+            session session;
+            begin(&session, CSMTP_PIPELINED, STRICT | PROVED, 0);
+            play(&session, "+1 +1 > M1 R1.1 DATA < 250 250 354");
+            write_octets(&session, cut);
+            play(&session, replies[i].reply);
+            check_text(&session, outcome(&session),
+                       cut < 5   ? replies[i].before_end
+                       : cut < 7 ? replies[i].in_terminator
+                                 : replies[i].behind);
+            end(&session);
+        }
+    }
+}
+
+/* A refusal that begins anywhere in the content is waited for, while that is written on or not. */
+static void test_refusal_begun_at_every_cut(void)
+{
+    static const struct {
+        const char *reply, *amidst, *behind;
+    } refusals[] = {
+        {"554 #4\r\n", "1=content:554#4 2=lost fault=premature:554#4", "1=content:554#4"},
+        {"400\r\n", "1=content:400 2=lost fault=premature:400", "1=content:400"},
+        {"554-#3\r\n554 #4\r\n", "1=content:554#3\n#4 2=lost fault=premature:554#3\n#4",
+         "1=content:554#3\n#4"},
+        {"421 #4\r\n", "1=content:421#4 2=lost fault=amidst:421#4",
+         "1=content:421#4 2=lost fault=closed:421#4"},
+    };
+    enum { CONTENT = 7, ALL = 23 };
+    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
+        const char *reply = refusals[i].reply;
+        for (size_t begun = 1; begun < strlen(reply); begun++) {
+            for (size_t cut = 0; cut < CONTENT; cut++) {
+                for (size_t end_cut = cut; end_cut <= ALL; end_cut++) {
+                    session session;
+                    begin(&session, CSMTP_PIPELINED, STRICT | PROVED, 0);
+                    play(&session, "+1 +1 > M1 R1.1 DATA < 250 250 354");
+                    write_octets(&session, cut);
+                    receive_octets(&session, reply, begun);
+                    CHECK(session.pipeline.fault == CSMTP_SOUND && session.pipeline.count == 2);
+                    CHECK(gather(&session, NULL) == ALL - cut);
+                    write_octets(&session, end_cut - cut);
+                    receive_octets(&session, reply + begun, strlen(reply) - begun);
+                    check_text(&session, outcome(&session),
+                               end_cut < CONTENT ? refusals[i].amidst : refusals[i].behind);
+                    end(&session);
+                }
+            }
+        }
+    }
+}
+
+/* Whatever fits, from everywhere in what is to be written. */
+static void test_gather(void)
+{
+    enum { ALL = 99, CHUNKS = 16 };
+    for (size_t cut = 0; cut <= ALL; cut++) {
+        session session;
+        begin(&session, CSMTP_CHUNKED, STRICT | PROVED, 0);
+        play(&session, "+1 +2 +1");
+        uint8_t all[TEXT], rest[TEXT];
+        CHECK(gather(&session, all) == ALL);
+        csmtp_pipeline_wrote(&session.pipeline, cut);
+        CHECK(gather(&session, rest) == ALL - cut && memcmp(rest, all + cut, ALL - cut) == 0);
+        csmtp_chunk chunks[CHUNKS];
+        for (size_t max_chunks = 0; max_chunks <= CHUNKS; max_chunks++) {
+            for (size_t max_octets = 0; max_octets <= ALL + 1; max_octets++) {
+                size_t count = 0, filled = csmtp_pipeline_gather(&session.pipeline, chunks,
+                                                                 max_chunks, max_octets);
+                CHECK(filled <= max_chunks);
+                for (size_t i = 0; i < filled; count += chunks[i++].count)
+                    CHECK(memcmp(chunks[i].octets, rest + count, chunks[i].count) == 0);
+                CHECK(count == max_octets || filled == max_chunks || count == ALL - cut);
+                CHECK(count <= max_octets);
+            }
+        }
+        end(&session);
+    }
+}
+
+/* A reply that is none of SMTP, which the caller has read and books. */
+static void test_reply_without_code(void)
+{
+    static const scene scenes[] = {
+        {CSMTP_LOCKSTEP, STRICT, "+1 > M1 < -1", "1=lost fault=no-smtp:-01#1"},
+        {CSMTP_LOCKSTEP, 0, "+1 +1 > M1 < -1 > M2", "1=mail:-01#1"},
+        {CSMTP_LOCKSTEP, 0, "+1 > M1 < 250 > R1.1 < -1 >", "1=rcpt 1.1=rcpt:-01#2"},
+        {CSMTP_LOCKSTEP, 0, "+1 > M1 < 250 > R1.1 < 250 > DATA < -1 >", "1=data:-01#3"},
+        {CSMTP_LOCKSTEP, 0, "+1 > M1 < 250 > R1.1 < 250 > DATA < 354 > ^ > T1 . < -1 >",
+         "1=content:-01#4"},
+        {CSMTP_LOCKSTEP, 0, "+1 > M1 < 250 > R1.1 < 250 > DATA < 354 ^ *2 < -1 >",
+         "1=lost fault=surplus:-01#4"},
+    };
+    for (size_t i = 0; i < sizeof scenes / sizeof *scenes; i++) {
+        session session;
+        begin(&session, scenes[i].gear, scenes[i].flags, BOOK);
+        play(&session, scenes[i].script);
+        check_text(&session, outcome(&session), scenes[i].outcome);
+        end(&session);
+    }
+}
+
+/* A reply that can't be read stays where it is, and those before it are booked. */
+static void test_unreadable(void)
+{
+    static const char octets[] = "250 #1\r\n25x\r\n503 #3\r\n";
+    session session;
+    begin(&session, CSMTP_PIPELINED, 0, 0);
+    play(&session, "+1 > M1 R1.1 DATA");
+    uint8_t *room = csmtp_receive_reserve(&session.receive, sizeof octets);
+    memcpy(room, octets, sizeof octets - 1);
+    session.receive.end += sizeof octets - 1;
+    CHECK(csmtp_pipeline_receive(&session.pipeline) == CSMTP_REPLY_BAD_CODE);
+    CHECK(session.pipeline.unreadable == CSMTP_REPLY_BAD_CODE);
+    CHECK(session.pipeline.booked == 1 && session.receive.scan.line == 5);
+    csmtp_pipeline_book(&session.pipeline, -1, (const uint8_t *)"#x", 2);
+    csmtp_receive_drop(&session.receive, session.receive.scan.line);
+    CHECK(csmtp_pipeline_receive(&session.pipeline) == CSMTP_REPLY_MORE);
+    CHECK(session.pipeline.unreadable == CSMTP_REPLY_MORE && session.pipeline.booked == 3);
+    check_text(&session, outcome(&session), "1=rcpt 1.1=rcpt:-01#x");
+    end(&session);
+}
+
+/* The first octets of a reply that answers nothing. */
+static void test_begun_reply(void)
+{
+    static const struct {
+        csmtp_gear gear;
+        unsigned flags;
+        const char *script, *octets, *outcome;
+    } scenes[] = {
+        {CSMTP_LOCKSTEP, STRICT, "", "2", "fault=surplus2"},
+        {CSMTP_LOCKSTEP, STRICT, "+1", "250 ok\r", "1=lost fault=surplus250 ok\r"},
+        {CSMTP_LOCKSTEP, STRICT, "+1 > M1", "250 ok\r\n25", "1=lost fault=surplus25"},
+        {CSMTP_LOCKSTEP, STRICT, "+1 > M1", "25", ""},
+        {CSMTP_LOCKSTEP, STRICT, "+1 > M1 < 250 > R1.1 < 250 > DATA < 354 *5", "250",
+         "1=doubt fault=surplus250"},
+        {CSMTP_LOCKSTEP, 0, "+1", "2", ""},
+        {CSMTP_LOCKSTEP, 0, "+1", "421 #", ""},
+        {CSMTP_LOCKSTEP, 0, "+1 > M1 < 250 > R1.1 < 250 > DATA < 354 >", "2", ""},
+
+        /* What may become 421 is taken for it. */
+        {CSMTP_LOCKSTEP, STRICT, "", "4", "fault=closed:421"},
+        {CSMTP_LOCKSTEP, STRICT, "", "42", "fault=closed:421"},
+        {CSMTP_LOCKSTEP, STRICT, "", "421", "fault=closed:421"},
+        {CSMTP_LOCKSTEP, STRICT, "", "421 ", "fault=closed:421"},
+        {CSMTP_LOCKSTEP, STRICT, "", "421 #1", "fault=closed:421#1"},
+        {CSMTP_LOCKSTEP, STRICT, "+1", "421 #1\r", "1=lost fault=closed:421#1\r"},
+        {CSMTP_LOCKSTEP, STRICT, "+1 *3", "421 #1", "1=lost fault=closed:421#1"},
+        {CSMTP_LOCKSTEP, STRICT, "+1 +1 > M1", "550 #1\r\n421 #2",
+         "1=mail:550#1 2=lost fault=closed:421#2"},
+        {CSMTP_LOCKSTEP, STRICT, "+1 > M1", "42", ""},
+        {CSMTP_LOCKSTEP, STRICT, "", "5", "fault=surplus5"},
+        {CSMTP_LOCKSTEP, STRICT, "", "45", "fault=surplus45"},
+        {CSMTP_LOCKSTEP, STRICT, "", "422", "fault=surplus422"},
+        {CSMTP_LOCKSTEP, STRICT, "", "421\r", "fault=closed:421"},
+        {CSMTP_LOCKSTEP, STRICT, "", "421-#1", "fault=closed:421#1"},
+
+        /* In the midst of the message only a refusal is waited for. */
+        {CSMTP_LOCKSTEP, STRICT, "+1 > M1 < 250 > R1.1 < 250 > DATA < 354 *2", "421 #4", ""},
+        {CSMTP_LOCKSTEP, STRICT, "+1 > M1 < 250 > R1.1 < 250 > DATA < 354 *5", "5", ""},
+        {CSMTP_LOCKSTEP, STRICT, "+1 > M1 < 250 > R1.1 < 250 > DATA < 354", "4", ""},
+        {CSMTP_LOCKSTEP, STRICT, "+1 > M1 < 250 > R1.1 < 250 > DATA < 354 *2", "3",
+         "1=lost fault=surplus3"},
+        {CSMTP_LOCKSTEP, STRICT, "+1 > M1 < 250 > R1.1 < 250 > DATA < 354 *2", "6",
+         "1=lost fault=surplus6"},
+        {CSMTP_LOCKSTEP, STRICT, "+1 > M1 < 250 > R1.1 < 250 > DATA < 354 *2", " 554",
+         "1=lost fault=surplus 554"},
+        {CSMTP_CHUNKED, STRICT | PROVED, "+1 *24 < 250 250", "5", ""},
+        {CSMTP_CHUNKED, STRICT | PROVED, "+1 +1 *27 < 250 250", "2", ""},
+        {CSMTP_CHUNKED, STRICT | PROVED, "+1 +1 *27 < 250 250 250", "5",
+         "1=content:250#3 2=lost fault=surplus5"},
+        {CSMTP_CHUNKED, STRICT | PROVED, "+1 +1 *32 < 250 250 250", "42",
+         "1=content:250#3 2=lost fault=closed:421"},
+        {CSMTP_CHUNKED, STRICT | PROVED, "+1 +1 *33 < 250 250 250", "42", "1=content:250#3"},
+        {CSMTP_PIPELINED, STRICT, "+1 > M1 R1.1 DATA < 250 550 354 *1", "5",
+         "1=rcpt 1.1=rcpt:550#2 fault=surplus5"},
+        {CSMTP_PIPELINED, STRICT, "+1 > M1 R1.1 DATA < 250 550 354 *1", "4",
+         "1=rcpt 1.1=rcpt:550#2 fault=closed:421"},
+    };
+    for (size_t i = 0; i < sizeof scenes / sizeof *scenes; i++) {
+        session session;
+        begin(&session, scenes[i].gear, scenes[i].flags, 0);
+        play(&session, scenes[i].script);
+        receive_octets(&session, scenes[i].octets, strlen(scenes[i].octets));
+        check_text(&session, outcome(&session), scenes[i].outcome);
+        end(&session);
+    }
+}
+
+/* The replies of a long stream: to RSET, MAIL, three RCPT and BDAT, from MAIL of the first on. */
+enum { REPLIES = 6, STREAMED = 2000, IN_FLIGHT = 4 };
+
+static bool is_refused(size_t reply)
+{
+    return (reply * 2654435761u >> 7) % 2 && reply % REPLIES >= 2 && reply % REPLIES <= 4;
+}
+
+/* The text of a reply, some empty; returns its length. */
+static size_t reply_text(size_t reply, char text[200])
+{
+    size_t count = reply * 7919 % 5 == 0 ? 0 : reply * 7919 % 200;
+    memset(text, 'a' + (int)(reply % 26), count);
+    return count;
+}
+
+static bool is_kept(const session *session, const csmtp_kept *kept, size_t reply)
+{
+    char text[200];
+    size_t count = reply_text(reply, text);
+    return kept->code == (is_refused(reply) ? 550 : 250) &&
+           same(session->pipeline.texts + kept->text, kept->text_count, (uint8_t *)text, count);
+}
+
+static void check_streamed(session *session)
+{
+    const csmtp_message *message = csmtp_pipeline_settled(&session->pipeline);
+    size_t refused = 0, first = REPLIES * session->settled++ + 2;
+    for (size_t i = 0; i < 3; i++) {
+        CHECK((message->recipients[i].stage == CSMTP_RCPT) == is_refused(first + i));
+        if (!is_refused(first + i))
+            continue;
+        refused++;
+        CHECK(is_kept(session, &message->recipients[i].reply, first + i));
+    }
+    CHECK(message->others == refused);
+    CHECK(message->stage == (refused < 3 ? CSMTP_CONTENT : CSMTP_RCPT));
+    if (refused < 3)
+        CHECK(is_kept(session, &message->reply, first + 3));
+    csmtp_pipeline_drop(&session->pipeline, release);
+}
+
+/* Texts keep their place while those before them go, replies to the next message being there. */
+static void test_long_stream(unsigned seldom)
+{
+    session session;
+    begin(&session, CSMTP_CHUNKED, STRICT | PROVED, 0);
+    uint64_t random = 2920;
+    size_t reply = 1;
+    while (session.settled < STREAMED) {
+        while (session.pushed < STREAMED && session.pipeline.count < IN_FLIGHT)
+            CHECK(push(&session, 3, false));
+        csmtp_pipeline_wrote(&session.pipeline, gather(&session, NULL));
+        size_t more = 1 + next_random(&random) % (2 * REPLIES);
+        for (; more > 0 && reply < REPLIES * session.pushed; more--, reply++) {
+            char text[200];
+            size_t count = reply_text(reply, text);
+            csmtp_pipeline_book(&session.pipeline, is_refused(reply) ? 550 : 250, (uint8_t *)text,
+                                count);
+        }
+        CHECK(session.pipeline.fault == CSMTP_SOUND);
+        if (reply < REPLIES * STREAMED && next_random(&random) % seldom > 0)
+            continue;
+        while (csmtp_pipeline_settled(&session.pipeline))
+            check_streamed(&session);
+    }
+    /* Room for what waits, not for all there was. */
+    CHECK(seldom > 1 || session.pipeline.text_room < 20 * 200 + 2000);
+    CHECK(session.pipeline.expected.room <= 128 && session.pipeline.chunks.room <= 128);
+    CHECK(csmtp_pipeline_want(&session.pipeline) == 0 && session.pipeline.octets == 0);
+    end(&session);
+}
+
+static void test_many_recipients(csmtp_gear gear)
+{
+    enum { RECIPIENTS = 10000 };
+    session session;
+    begin(&session, gear, STRICT | PROVED, 0);
+    for (size_t round = 0; round < 2; round++) {
+        CHECK(push(&session, RECIPIENTS, false));
+        csmtp_pipeline_wrote(&session.pipeline, gather(&session, NULL));
+        if (gear == CSMTP_CHUNKED && round > 0)
+            csmtp_pipeline_book(&session.pipeline, 250, NULL, 0);
+        csmtp_pipeline_book(&session.pipeline, 250, NULL, 0);
+        for (size_t i = 0; i < RECIPIENTS; i++) {
+            int code = i % 3 == round ? 550 : 250;
+            csmtp_pipeline_book(&session.pipeline, code, (const uint8_t *)&i, sizeof i);
+        }
+        if (gear == CSMTP_PIPELINED)
+            csmtp_pipeline_book(&session.pipeline, 354, NULL, 0);
+        csmtp_pipeline_wrote(&session.pipeline, gather(&session, NULL));
+        csmtp_pipeline_book(&session.pipeline, 250, (const uint8_t *)"ok", 2);
+
+        const csmtp_message *message = csmtp_pipeline_settled(&session.pipeline);
+        CHECK(message && message->stage == CSMTP_CONTENT && message->reply.text_count == 2);
+        for (size_t i = 0; i < RECIPIENTS; i++) {
+            const csmtp_recipient *recipient = &message->recipients[i];
+            bool refused = i % 3 == round;
+            CHECK(recipient->accepted == !refused);
+            CHECK(recipient->stage == (refused ? CSMTP_RCPT : CSMTP_LOST));
+            if (refused)
+                CHECK(same(session.pipeline.texts + recipient->reply.text,
+                           recipient->reply.text_count, (const uint8_t *)&i, sizeof i));
+        }
+        csmtp_pipeline_drop(&session.pipeline, release);
+    }
+    end(&session);
+}
+
+/* Pushes that fail change nothing, wherever they fail. */
+static void test_push_without_memory(void)
+{
+    for (size_t before = 0; before < 4; before++) {
+        session session;
+        begin(&session, CSMTP_CHUNKED, STRICT | PROVED, 0);
+        for (size_t i = 0; i < before; i++)
+            CHECK(push(&session, 2, false));
+        bool is_pushed = false;
+        for (size_t allowed = 0; !is_pushed; allowed++) {
+            size_t count = session.pipeline.count, octets = session.pipeline.octets;
+            size_t wanted = gather(&session, NULL);
+            unsigned want = csmtp_pipeline_want(&session.pipeline);
+            allocations_left = allowed;
+            is_pushed = push(&session, 40, false);
+            allocations_left = SIZE_MAX;
+            CHECK(is_pushed || (session.pipeline.count == count &&
+                                session.pipeline.octets == octets &&
+                                csmtp_pipeline_want(&session.pipeline) == want &&
+                                gather(&session, NULL) == wanted));
+            CHECK(allowed < 4);
+        }
+        play(&session, "* !");
+        end(&session);
+    }
+}
+
+/* A reply that can't be kept ends the connection, and is nobody's answer. */
+static void test_reply_without_memory(void)
+{
+    static const struct {
+        csmtp_gear gear;
+        unsigned flags;
+        const char *script, *reply, *outcome;
+    } scenes[] = {
+        {CSMTP_LOCKSTEP, STRICT, "+1 +1 > M1", "< 550", "1=lost 2=lost fault=no-memory"},
+        {CSMTP_PIPELINED, STRICT, "+2 > M1 R1.1 R1.2 DATA", "< 250 550",
+         "1=lost fault=no-memory"},
+        {CSMTP_PIPELINED, STRICT, "+1 > M1 R1.1 DATA < 250 250", "< 451 250",
+         "1=lost fault=no-memory"},
+        {CSMTP_PIPELINED, STRICT, "+1 > M1 R1.1 DATA < 250 250 354 > T1 .", "< 250",
+         "1=doubt fault=no-memory"},
+        {CSMTP_PIPELINED, STRICT, "+1 > M1 R1.1 DATA < 250 250 354 *2", "< 554",
+         "1=lost fault=no-memory"},
+        {CSMTP_PIPELINED, STRICT | LMTP, "+2 > M1 R1.1 R1.2 DATA < 250 250 250 354 > T1 .",
+         "< 250", "1=doubt fault=no-memory"},
+        {CSMTP_CHUNKED, STRICT, "+1 > M1 R1.1 < 250 250 > BDAT_4_LAST T1", "< 500",
+         "1=doubt fault=no-memory"},
+        {CSMTP_CHUNKED, STRICT | PROVED, "+1 +1 *27 < 250 250", "< 554",
+         "1=doubt 2=lost fault=no-memory"},
+        {CSMTP_LOCKSTEP, STRICT, "+1 > M1", "< 421", "1=lost fault=no-memory"},
+        {CSMTP_LOCKSTEP, STRICT, "", "< 250", "fault=no-memory"},
+    };
+    for (size_t i = 0; i < sizeof scenes / sizeof *scenes; i++) {
+        session session;
+        begin(&session, scenes[i].gear, scenes[i].flags, BOOK);
+        play(&session, scenes[i].script);
+        allocations_left = 0;
+        play(&session, scenes[i].reply);
+        allocations_left = SIZE_MAX;
+        check_text(&session, outcome(&session), scenes[i].outcome);
+        CHECK(push(&session, 1, false));
+        end(&session);
+    }
+}
+
+/* Pushes after a fault come back at once, and leave nothing behind. */
+static void test_pushes_after_a_fault(void)
+{
+    session session;
+    begin(&session, CSMTP_PIPELINED, STRICT, 0);
+    play(&session, "+1 !");
+    size_t expected = session.pipeline.expected.room, chunks = session.pipeline.chunks.room;
+    for (size_t i = 0; i < 1000; i++) {
+        CHECK(push(&session, 1, false));
+        const csmtp_message *message = csmtp_pipeline_settled(&session.pipeline);
+        CHECK(message && message->stage == CSMTP_LOST && message->others == 0);
+        csmtp_pipeline_drop(&session.pipeline, release);
+    }
+    CHECK(csmtp_pipeline_want(&session.pipeline) == 0);
+    CHECK(session.pipeline.expected.room == expected && session.pipeline.chunks.room == chunks);
+    end(&session);
+}
+
+int main(void)
+{
+    PLAY_ALL(lockstep);
+    PLAY_ALL(pipelined);
+    PLAY_ALL(chunked);
+    PLAY_ALL(held);
+    PLAY_ALL(ends);
+    PLAY_ALL(faults);
+    test_free();
+    test_every_cut();
+    test_reply_at_every_cut();
+    test_refusal_begun_at_every_cut();
+    test_gather();
+    test_reply_without_code();
+    test_unreadable();
+    test_begun_reply();
+    test_long_stream(1);
+    test_long_stream(20);
+    test_many_recipients(CSMTP_PIPELINED);
+    test_many_recipients(CSMTP_CHUNKED);
+    test_push_without_memory();
+    test_reply_without_memory();
+    test_pushes_after_a_fault();
+    return report_checks();
+}

@@ -1,0 +1,618 @@
+/* libFuzzer target: the pipeline, and the receive buffer, with a server that says anything.
+ *
+ * Input: two octets for what the session is, then octets that each say what is done next: push,
+ * write so much, say something, take what is settled, fail. A model that knows nothing of the
+ * pipeline reads the commands that leave, and the replies that come. */
+#include <assert.h>
+
+#include "check.h"
+#include "pipeline.h"
+#include "reference.h"
+
+enum {
+    MAX_LINE = 60,
+    MAX_REPLY = 120,
+    MESSAGES = 24,
+    RECIPIENTS = 4,
+    CONTENT = 16,
+    /* More than all messages come to. */
+    STREAM = 1 << 12,
+    ANSWERS = 1 << 9,
+    CHUNKS = 1 << 9
+};
+
+typedef struct {
+    size_t number, recipients, released[2]; /* the tag, the owner */
+    uint8_t *content;
+    size_t count, text; /* text: octets before what may end it */
+    csmtp_chunk chunks[4];
+
+    size_t named;                /* RCPT that have left */
+    size_t begins, ends;         /* of the content in the stream; SIZE_MAX before it is there */
+    size_t answered, accepted, finals;
+    bool mail_ok, mail_refused, data_ok, is_accepted[RECIPIENTS], is_final[RECIPIENTS];
+    int final_codes[RECIPIENTS];
+    size_t texts[RECIPIENTS]; /* of the replies, 0 for one from the input */
+    int content_code;
+    size_t content_text;
+} message;
+
+typedef enum { TO_MAIL, TO_RCPT, TO_DATA, TO_CONTENT, TO_LONE_DOT, TO_RSET } command;
+
+typedef struct {
+    command command;
+    message *message;
+    size_t index, due;
+} expected;
+
+typedef struct {
+    csmtp_pipeline pipeline;
+    csmtp_receive receive;
+    csmtp_gear gear;
+    bool lmtp, strict, proved, is_released, in_doubt;
+    bool is_open; /* BDAT has been sent, and no RSET since */
+    size_t large;
+
+    message messages[MESSAGES];
+    size_t pushed, begun, settled;
+
+    uint8_t stream[STREAM]; /* all that was to leave up to now */
+    size_t emitted, parsed, written;
+    message *current;
+
+    expected expected[ANSWERS];
+    size_t answered, asked;
+
+    uint8_t inbox[2 * MAX_REPLY]; /* the reply that has begun */
+    size_t received;
+} model;
+
+static void release_tag_or_owner(void *pointer)
+{
+    size_t *released = pointer;
+    ++*released;
+}
+
+/* What leaves */
+
+static bool takes(model *model, const char *word)
+{
+    size_t count = strlen(word);
+    if (model->emitted - model->parsed < count ||
+        memcmp(model->stream + model->parsed, word, count) != 0)
+        return false;
+    model->parsed += count;
+    return true;
+}
+
+static void ask(model *model, command command, message *message, size_t index)
+{
+    assert(model->asked < ANSWERS);
+    model->expected[model->asked++] = (expected){command, message, index, model->parsed};
+    assert(model->gear != CSMTP_LOCKSTEP || model->asked - model->answered == 1);
+}
+
+static void take_content(model *model, message *message)
+{
+    assert(message->begins == SIZE_MAX && model->emitted - model->parsed >= message->count);
+    assert(memcmp(model->stream + model->parsed, message->content, message->count) == 0);
+    message->begins = model->parsed;
+    message->ends = model->parsed += message->count;
+    ask(model, TO_CONTENT, message, 0);
+}
+
+static void take_line(model *model)
+{
+    message *message = model->current;
+    bool is_idle = model->answered == model->asked;
+    char line[64];
+    if (takes(model, "RSET\r\n")) {
+        ask(model, TO_RSET, NULL, 0);
+        model->is_open = false;
+        model->current = NULL;
+        return;
+    }
+    if (takes(model, "M")) {
+        /* The next in order; it may follow its RSET at once. */
+        size_t number = ++model->begun;
+        bool is_reset = model->asked - model->answered == 1 &&
+                        model->expected[model->answered].command == TO_RSET;
+        assert(number <= model->pushed);
+        assert(is_idle || is_reset || (model->proved && !model->lmtp));
+        assert(!model->is_open);
+        model->current = message = &model->messages[number - 1];
+        snprintf(line, sizeof line, "%zu\r\n", number);
+        assert(takes(model, line));
+        ask(model, TO_MAIL, message, 0);
+        return;
+    }
+    assert(message && message->begins == SIZE_MAX);
+    snprintf(line, sizeof line, "R%zu.%zu\r\n", message->number, message->named + 1);
+    if (takes(model, line)) {
+        assert(message->named < message->recipients);
+        ask(model, TO_RCPT, message, message->named++);
+        return;
+    }
+    assert(message->named == message->recipients);
+    if (model->gear == CSMTP_CHUNKED) {
+        bool is_streamed = model->proved && message->count <= model->large;
+        assert(is_streamed ||
+               (is_idle && message->answered == message->recipients && message->accepted > 0));
+        snprintf(line, sizeof line, "BDAT %zu LAST\r\n", message->count);
+        assert(takes(model, line));
+        take_content(model, message);
+        model->is_open = true;
+    } else if (takes(model, model->strict ? "DATA\r\n" : "data\r\n")) {
+        ask(model, TO_DATA, message, 0);
+    } else {
+        /* Asked for, and known for whom. */
+        assert(is_idle || model->proved);
+        assert(message->data_ok && message->answered == message->recipients);
+        if (message->accepted == 0) {
+            assert(takes(model, ".\r\n"));
+            ask(model, TO_LONE_DOT, message, 0);
+            message->begins = SIZE_MAX - 1;
+        } else {
+            assert(message->mail_ok && (model->strict || model->is_released));
+            take_content(model, message);
+        }
+    }
+}
+
+/* Holds what is to be written against what was; new octets go to the stream. */
+static void look(model *model)
+{
+    static csmtp_chunk chunks[CHUNKS];
+    const csmtp_pipeline *pipeline = &model->pipeline;
+    if (pipeline->fault) {
+        assert(csmtp_pipeline_want(pipeline) == 0 && pipeline->count == 0 && pipeline->octets == 0);
+        assert(csmtp_pipeline_gather(pipeline, chunks, CHUNKS, SIZE_MAX) == 0);
+        return;
+    }
+    assert(pipeline->proved == model->proved);
+    size_t filled = csmtp_pipeline_gather(pipeline, chunks, CHUNKS, SIZE_MAX);
+    size_t place = model->written;
+    for (size_t i = 0; i < filled; i++) {
+        assert(chunks[i].count > 0 && place + chunks[i].count <= STREAM);
+        for (size_t k = 0; k < chunks[i].count; k++, place++) {
+            assert(place >= model->emitted || model->stream[place] == chunks[i].octets[k]);
+            model->stream[place] = chunks[i].octets[k];
+        }
+    }
+    assert(filled < CHUNKS && place >= model->emitted);
+    assert(pipeline->emitted == place && pipeline->written == model->written);
+    model->emitted = place;
+    while (model->parsed < model->emitted)
+        take_line(model);
+    unsigned want = csmtp_pipeline_want(pipeline);
+    assert(!(want & CSMTP_WANT_WRITE) == (place == model->written));
+    assert(!(want & CSMTP_WANT_READ) == (model->answered == model->asked));
+    assert(csmtp_pipeline_phase(pipeline) < CSMTP_PHASES);
+}
+
+static void write_octets(model *model, size_t max_octets, size_t max_chunks)
+{
+    csmtp_chunk chunks[CHUNKS];
+    if (model->pipeline.fault) {
+        /* A driver that was writing still says so. */
+        csmtp_pipeline_wrote(&model->pipeline, max_octets < STREAM ? max_octets : STREAM);
+        return;
+    }
+    size_t filled = csmtp_pipeline_gather(&model->pipeline, chunks, max_chunks, max_octets);
+    size_t count = 0;
+    for (size_t i = 0; i < filled; i++) {
+        assert(memcmp(model->stream + model->written + count, chunks[i].octets,
+                      chunks[i].count) == 0);
+        count += chunks[i].count;
+    }
+    assert(filled <= max_chunks && count <= max_octets);
+    model->written += count;
+    csmtp_pipeline_wrote(&model->pipeline, count);
+}
+
+/* What comes */
+
+static const expected *head_of(const model *model)
+{
+    return model->answered < model->asked ? &model->expected[model->answered] : NULL;
+}
+
+/* A copy of a text that is kept, in memory of its exact size; there is none before the first. */
+static uint8_t *new_text(const model *model, const csmtp_kept *reply)
+{
+    const uint8_t *texts = model->pipeline.texts;
+    assert(texts || reply->text + reply->text_count == 0);
+    return exact_copy(texts ? texts + reply->text : (const uint8_t *)"", reply->text_count);
+}
+
+/* Holds a reply that is kept against what was said; number is its text, where it is not 0. What is
+ * kept is read so that ASan sees where it is not. */
+static void check_reply(const model *model, const csmtp_kept *reply, int code, size_t number)
+{
+    char expected[16];
+    int count = snprintf(expected, sizeof expected, "%zu", number);
+    uint8_t *text = new_text(model, reply);
+    assert(reply->code == code);
+    assert(number == 0 || same(text, reply->text_count, (uint8_t *)expected, (size_t)count));
+    free(text);
+}
+
+static void note_final(message *message, int code, size_t text)
+{
+    size_t i = 0;
+    while (!message->is_accepted[i] || message->is_final[i])
+        i++;
+    assert(i < message->recipients);
+    message->is_final[i] = true;
+    message->final_codes[i] = code;
+    message->texts[i] = text;
+}
+
+/* Notes a reply that the pipeline has just booked. */
+static void note_reply(model *model, int code, size_t text)
+{
+    const expected *head = head_of(model);
+    csmtp_fault fault = model->pipeline.fault;
+    bool is_sound = !fault;
+    bool is_due = head && head->due <= model->written;
+    bool is_content = head && head->command == TO_CONTENT;
+    bool is_success = code >= 200 && code <= 299;
+    model->in_doubt = fault != CSMTP_CLOSED && fault != CSMTP_NO_CHUNKING;
+    if (!is_sound)
+        check_reply(model, &model->pipeline.fault_reply, code, text);
+    if (!is_due) {
+        if (!is_content || code < 400) {
+            assert(fault == (code == 421 ? CSMTP_CLOSED : CSMTP_SURPLUS));
+            return;
+        }
+        assert(fault == (code == 421 ? CSMTP_CLOSED_AMIDST : CSMTP_PREMATURE));
+        head->message->content_code = code;
+        head->message->content_text = text;
+        return;
+    }
+    assert(fault != CSMTP_SURPLUS && fault != CSMTP_PREMATURE && fault != CSMTP_CLOSED_AMIDST);
+    assert((fault == CSMTP_CLOSED) == (code == 421));
+    assert(!is_sound || !model->strict || (code >= 200 && code <= 599));
+    message *message = head->message;
+    bool is_unknown = is_content && model->gear == CSMTP_CHUNKED && !model->proved &&
+                      message->accepted > 0 && message->finals == 0 && code >= 500 && code <= 504;
+    assert((fault == CSMTP_NO_CHUNKING) == is_unknown);
+    if (is_unknown)
+        return;
+    switch (head->command) {
+    case TO_MAIL:
+        message->mail_ok = code == 250;
+        message->mail_refused = !message->mail_ok && (is_sound || fault == CSMTP_CLOSED);
+        assert(!is_sound || !model->strict || message->mail_ok || code >= 400);
+        break;
+    case TO_RCPT:
+        message->answered++;
+        if (code == 250 || code == 251) {
+            message->is_accepted[head->index] = true;
+            message->accepted++;
+            assert(!is_sound || !model->strict || message->mail_ok);
+        } else {
+            message->texts[head->index] = text;
+        }
+        break;
+    case TO_DATA:
+        message->data_ok = code == 354;
+        assert(!is_sound || !message->data_ok || message->mail_ok || message->accepted == 0);
+        break;
+    case TO_CONTENT:
+        if (fault == CSMTP_NO_SMTP || fault == CSMTP_WRONG_SUCCESS)
+            return;
+        message->content_code = code;
+        message->content_text = text;
+        model->proved = model->proved || is_success;
+        message->finals++;
+        if (model->lmtp && message->accepted > 1) {
+            note_final(message, code, text);
+            if (message->finals < message->accepted)
+                return;
+        }
+        break;
+    default:
+        assert(!is_sound || !model->strict || is_success || code >= 400);
+        break;
+    }
+    model->answered++;
+}
+
+/* Holds what the pipeline makes of a reply that has begun against what it answers. */
+static void check_begun(model *model)
+{
+    const csmtp_pipeline *pipeline = &model->pipeline;
+    const expected *head = head_of(model);
+    bool is_due = head && head->due <= model->written;
+    bool is_refusal = model->inbox[0] == '4' || model->inbox[0] == '5';
+    if (!model->strict || is_due || (head && head->command == TO_CONTENT && is_refusal)) {
+        assert(!pipeline->fault);
+        return;
+    }
+    size_t skipped = model->received < 4 ? model->received : 4;
+    bool is_closed = memcmp(model->inbox, "421 ", skipped) == 0;
+    if (!is_closed)
+        skipped = 0;
+    const csmtp_kept *reply = &pipeline->fault_reply;
+    assert(pipeline->fault == (is_closed ? CSMTP_CLOSED : CSMTP_SURPLUS));
+    assert(reply->code == (is_closed ? 421 : 0));
+    uint8_t *text = new_text(model, reply);
+    assert(same(text, reply->text_count, model->inbox + skipped, model->received - skipped));
+    free(text);
+    model->in_doubt = !is_closed;
+}
+
+/* The first octets of a reply, or all of it, as they come from the network; text is the number that
+ * is its text, or 0. */
+static void say(model *model, const uint8_t *octets, size_t count, size_t text)
+{
+    uint8_t *room = csmtp_receive_reserve(&model->receive, count);
+    memcpy(room, octets, count);
+    model->receive.end += count;
+    assert(count <= sizeof model->inbox - model->received);
+    memcpy(model->inbox + model->received, octets, count);
+    model->received += count;
+
+    int code = -1;
+    size_t used = 0;
+    csmtp_reply_status status =
+        reference_reply(model->inbox, model->received, MAX_LINE, MAX_REPLY, &code, &used);
+    csmtp_reply_status found = csmtp_pipeline_receive(&model->pipeline);
+    if (status == CSMTP_REPLY_MORE) {
+        assert(found == CSMTP_REPLY_MORE);
+        check_begun(model);
+        return;
+    }
+    if (status == CSMTP_REPLY_BAD_CODE || status == CSMTP_REPLY_MIXED_CODES) {
+        assert(found == status);
+        code = -1;
+        csmtp_receive_drop(&model->receive, used);
+        csmtp_pipeline_book(&model->pipeline, code, octets, count);
+    } else if (status != CSMTP_REPLY_DONE) {
+        assert(found == status);
+        model->in_doubt = true;
+        csmtp_pipeline_fail(&model->pipeline, CSMTP_UNREADABLE, true);
+        return;
+    }
+    assert(used == model->received && model->receive.start == model->receive.end);
+    model->received = 0;
+    note_reply(model, code, text);
+}
+
+static void say_code(model *model, int code)
+{
+    char line[16];
+    int count = snprintf(line, sizeof line, "%03d %zu\r\n", code, 1 + model->answered);
+    say(model, (const uint8_t *)line, (size_t)count, 1 + model->answered);
+}
+
+/* What a server says that likes all it gets. */
+static void say_yes(model *model)
+{
+    const expected *head = head_of(model);
+    if (head && model->received == 0)
+        say_code(model, head->command == TO_DATA ? 354 : 250);
+}
+
+/* Messages */
+
+static void push(model *model, size_t recipients, size_t letters)
+{
+    if (model->pushed == MESSAGES)
+        return;
+    message *message = &model->messages[model->pushed++];
+    message->number = model->pushed;
+    message->recipients = recipients;
+    message->begins = message->ends = SIZE_MAX;
+    char text[CONTENT] = "T";
+    memset(text + 1, 't', letters);
+    bool is_chunked = model->gear == CSMTP_CHUNKED;
+    if (is_chunked && letters == 0)
+        text[0] = 0;
+    message->text = strlen(text);
+    if (!is_chunked)
+        strcat(text, letters % 2 ? ".\r\n" : "\r\n.\r\n");
+    message->count = strlen(text);
+    message->content = exact_copy((const uint8_t *)text, message->count);
+    /* One chunk, or several, and an empty one among them. */
+    size_t chunk_count = 0;
+    for (size_t done = 0; done < message->count || chunk_count == letters % 3; chunk_count++) {
+        if (chunk_count == letters % 3) {
+            message->chunks[chunk_count] = (csmtp_chunk){NULL, 0};
+            continue;
+        }
+        size_t count = chunk_count < 2 && letters > 1 ? 1 : message->count - done;
+        message->chunks[chunk_count] = (csmtp_chunk){message->content + done, count};
+        done += count;
+    }
+
+    char lines[RECIPIENTS + 1][16];
+    csmtp_chunk commands[RECIPIENTS + 1];
+    for (size_t i = 0; i <= recipients; i++) {
+        char *line = lines[i];
+        int count = i == 0 ? snprintf(line, sizeof lines[i], "M%zu\r\n", message->number)
+                           : snprintf(line, sizeof lines[i], "R%zu.%zu\r\n", message->number, i);
+        commands[i] = (csmtp_chunk){(const uint8_t *)line, (size_t)count};
+    }
+    int64_t terminator = is_chunked ? (int64_t)message->count - 1 : (int64_t)message->text;
+    assert(csmtp_pipeline_push(&model->pipeline, &message->released[0], &message->released[1],
+                               commands, recipients + 1, message->chunks, chunk_count, terminator));
+}
+
+/* Whether so much of a message has left that the server may have all of it. */
+static bool has_left(const model *model, const message *message)
+{
+    if (message->ends == SIZE_MAX)
+        return false;
+    if (model->gear == CSMTP_CHUNKED)
+        return model->written >= message->ends;
+    return model->written > message->begins + message->text;
+}
+
+static void check_settled(model *model, const csmtp_message *settled)
+{
+    message *message = &model->messages[model->settled++];
+    assert(settled->tag == &message->released[0] && settled->owner == &message->released[1]);
+    bool is_sound = !model->pipeline.fault;
+    bool is_all_there = message->ends <= model->written;
+    bool is_each_answered = settled->others == settled->recipient_count;
+    /* The connection was closed in one recipient's name, others having no answer yet. */
+    bool is_closed_between = model->lmtp && message->finals > 0 &&
+                             message->finals < message->accepted && message->content_code == 421;
+    bool in_doubt = (model->in_doubt && has_left(model, message)) || is_closed_between;
+    assert(!is_closed_between || model->pipeline.fault == CSMTP_CLOSED);
+    /* Without strict an LMTP server may have accepted its recipients, and answers for each. */
+    assert(!message->mail_refused || settled->stage == CSMTP_MAIL ||
+           (model->lmtp && !model->strict && (is_each_answered || is_closed_between)));
+    switch (settled->stage) {
+    case CSMTP_LOST:
+        assert(!is_sound && !in_doubt);
+        break;
+    case CSMTP_IN_DOUBT:
+        assert(!is_sound && in_doubt);
+        break;
+    case CSMTP_MAIL:
+        assert(message->mail_refused);
+        break;
+    case CSMTP_RCPT:
+        assert(message->accepted == 0 && is_each_answered);
+        break;
+    case CSMTP_DATA:
+        assert(!message->data_ok);
+        break;
+    default:
+        if (is_each_answered)
+            break;
+        assert(message->accepted > 0 && (is_all_there || settled->reply.code >= 400));
+        check_reply(model, &settled->reply, message->content_code, message->content_text);
+        break;
+    }
+    if (settled->stage > CSMTP_IN_DOUBT && !is_each_answered)
+        check_reply(model, &settled->reply, settled->reply.code, 0);
+    size_t others = 0;
+    for (size_t i = 0; i < settled->recipient_count; i++) {
+        const csmtp_recipient *recipient = &settled->recipients[i];
+        assert((recipient->stage == CSMTP_CONTENT) == message->is_final[i]);
+        if (recipient->stage == CSMTP_LOST)
+            continue;
+        others++;
+        bool is_refusal = recipient->stage == CSMTP_RCPT;
+        check_reply(model, &recipient->reply,
+                    is_refusal ? recipient->reply.code : message->final_codes[i],
+                    message->texts[i]);
+        assert(is_refusal ? !message->is_accepted[i] : message->is_accepted[i] && is_all_there);
+    }
+    assert(others == settled->others);
+}
+
+static void take(model *model, size_t count)
+{
+    const csmtp_message *settled;
+    while (count-- > 0 && (settled = csmtp_pipeline_settled(&model->pipeline))) {
+        message *message = &model->messages[model->settled];
+        check_settled(model, settled);
+        csmtp_pipeline_drop(&model->pipeline, release_tag_or_owner);
+        assert(message->released[0] == 1 && message->released[1] == 1);
+        free(message->content);
+        message->content = NULL;
+    }
+}
+
+static void fail(model *model, bool in_doubt)
+{
+    if (!model->pipeline.fault)
+        model->in_doubt = in_doubt;
+    csmtp_pipeline_fail(&model->pipeline, CSMTP_UNREADABLE, in_doubt);
+}
+
+static void do_next(model *model, const uint8_t **data, const uint8_t *end)
+{
+    static const int codes[] = {250, 354, 550, 450, 421, 251, 500, 503, 554, 200, 299,
+                                300, 252, 100, 999, 0};
+    uint8_t what = *(*data)++;
+    size_t number = what >> 3, left = (size_t)(end - *data);
+    bool can_read = !model->pipeline.fault;
+    switch (what & 7) {
+    case 0:
+        push(model, 1 + number % RECIPIENTS, number / RECIPIENTS);
+        break;
+    case 1:
+        write_octets(model, number, 1 + number % 3);
+        break;
+    case 2:
+        write_octets(model, SIZE_MAX, CHUNKS);
+        break;
+    case 3:
+        /* As they are in the input, up to the end of a line. */
+        for (number = number < left ? number : left; number > 0 && !model->pipeline.fault;) {
+            const uint8_t *line_end = memchr(*data, '\n', number);
+            size_t count = line_end ? (size_t)(line_end + 1 - *data) : number;
+            say(model, *data, count, 0);
+            look(model);
+            *data += count;
+            number -= count;
+        }
+        break;
+    case 4:
+        if (can_read && model->received == 0)
+            say_code(model, codes[number % (sizeof codes / sizeof *codes)]);
+        break;
+    case 5:
+        for (; number > 0 && !model->pipeline.fault; number--) {
+            say_yes(model);
+            look(model);
+        }
+        break;
+    case 6:
+        take(model, number + 1);
+        break;
+    default:
+        if (number < 4) {
+            fail(model, number % 2);
+        } else if (number < 8) {
+            model->is_released = true;
+            csmtp_pipeline_release(&model->pipeline);
+        } else {
+            write_octets(model, number, CHUNKS);
+        }
+        break;
+    }
+    look(model);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static model model;
+    if (size < 2 || size > 1000)
+        return 0;
+    memset(&model, 0, sizeof model);
+    model.gear = (csmtp_gear)(data[0] % 3);
+    model.lmtp = data[0] & 64;
+    model.strict = data[0] & 128;
+    model.proved = data[1] & 1;
+    model.large = data[1] & 2 ? data[1] >> 5 : SIZE_MAX;
+    csmtp_receive_init(&model.receive, MAX_LINE, MAX_REPLY);
+    csmtp_pipeline_init(&model.pipeline, &model.receive, model.gear, model.lmtp, model.strict,
+                        model.proved, model.large);
+    bool leaves_some = data[1] & 4;
+    const uint8_t *end = data + size;
+    for (data += 2; data < end;)
+        do_next(&model, &data, end);
+
+    if (!leaves_some) {
+        fail(&model, true);
+        look(&model);
+        take(&model, SIZE_MAX);
+        assert(model.settled == model.pushed);
+    }
+    csmtp_pipeline_free(&model.pipeline, release_tag_or_owner);
+    csmtp_receive_free(&model.receive);
+    for (size_t i = 0; i < model.pushed; i++) {
+        assert(model.messages[i].released[0] == 1 && model.messages[i].released[1] == 1);
+        free(model.messages[i].content);
+    }
+    return 0;
+}
