@@ -15,6 +15,18 @@ from setuptools import Extension, setup
 CHOICES = ("no", "auto", "require")
 
 
+def extension(module: str, *sources: str) -> Extension:
+    """An extension module of the package, from its .pyx and the files of csrc/ that it wraps."""
+    csrc = Path("csrc")
+    return Extension(
+        f"csmtplib.{module.replace('/', '.')}",
+        [f"src/csmtplib/{module}.pyx", *(str(csrc / f"{source}.c") for source in sources)],
+        include_dirs=[str(csrc)],
+        depends=sorted(map(str, csrc.glob("*.h"))),
+        extra_compile_args=[] if sys.platform == "win32" else ["-std=c11", "-O3"],
+    )
+
+
 def kernels(build: str) -> list[Extension]:
     """The extension modules to build."""
     if build == "no":
@@ -27,23 +39,22 @@ def kernels(build: str) -> list[Extension]:
         print("csmtplib: no Cython here, so this is a pure Python install", file=sys.stderr)
         return []
 
-    csrc = Path("csrc")
-    extension = Extension(
-        "csmtplib.kernel._c",
-        ["src/csmtplib/kernel/_c.pyx", *sorted(map(str, csrc.glob("*.c")))],
-        include_dirs=[str(csrc)],
-        depends=sorted(map(str, csrc.glob("*.h"))),
-        extra_compile_args=[] if sys.platform == "win32" else ["-std=c11", "-O3"],
-    )
+    extensions = [
+        extension("kernel/_c", "receive", "reply", "body", "command"),
+        extension("kernel/_c_pipeline", "pipeline", "receive", "reply", "body"),
+    ]
+    if sys.platform != "win32":
+        # Elsewhere the pump of drive/pump.py serves.
+        extensions.append(extension("drive/_fd", "fdloop", "pipeline", "receive", "reply"))
     # build_dir keeps the generated C out of src/.
-    extensions: list[Extension] = cythonize(  # type: ignore[no-untyped-call]
-        [extension], build_dir="build/cython"
+    made: list[Extension] = cythonize(  # type: ignore[no-untyped-call]
+        extensions, build_dir="build/cython", include_path=["src"]
     )
-    for each in extensions:
+    for each in made:
         # Set here, not above: cythonize() makes new Extension objects and drops it. setuptools then
         # warns and goes on where the compiler is missing or fails.
         each.optional = build == "auto"
-    return extensions
+    return made
 
 
 build = os.environ.get("CSMTPLIB_BUILD") or "auto"

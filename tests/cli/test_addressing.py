@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from csmtplib.cli.addressing import Addressing, Envelope, parse_addresses, without_bcc
-from csmtplib.protocol.flows import Unsendable
+from csmtplib.protocol.mail_object import Unsendable
 
 BY_HEADER = Addressing(None, [], False)
 

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from .faces import Certificates, DropIn, Face, Strict, Transport, issue_certificates
+from .faces import Certificates, DropIn, Face, Stream, Strict, Transport, issue_certificates
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +24,8 @@ def face(request: pytest.FixtureRequest, certificates: Certificates) -> Face:
         pytest.skip("this system has no unix sockets")
     if name == "strict":
         return Strict(certificates, Transport(transport))
+    if name == "stream":
+        return Stream(certificates, Transport(transport))
     return DropIn(certificates, Transport(transport), debug=name == "drop-in-debug")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import abc
+import contextlib
+import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +17,11 @@ import trustme
 
 import csmtplib
 from csmtplib.drive.sock import Connection, connect
-from csmtplib.protocol import flows
-from csmtplib.protocol.features import Features
+from csmtplib.protocol.flows import farewell
+from csmtplib.protocol.mail_object import MailObject
 from csmtplib.protocol.outcome import Outcome, Reply, State
 from csmtplib.protocol.server_url import TLS, Server
+from csmtplib.protocol.submission import Result
 
 from .server import WHOLE, Delivery, Script, ScriptedServer
 
@@ -100,11 +103,14 @@ class Face(abc.ABC):
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def serve(self, *scripts: Script, delivery: Delivery = WHOLE) -> ScriptedServer:
+    def serve(
+        self, *scripts: Script, delivery: Delivery = WHOLE, window: int | None = None
+    ) -> ScriptedServer:
         """A server for the face's transport, with a good certificate."""
         return ScriptedServer(
             *scripts,
             delivery=delivery,
+            window=window,
             tls=self.certificates.good if self.transport is Transport.TLS else None,
             unix=self.transport is Transport.UNIX,
         )
@@ -124,6 +130,11 @@ class Face(abc.ABC):
     @abc.abstractmethod
     def is_closed(self) -> bool:
         """Whether no connection that it opened can be used any more."""
+
+    @property
+    @abc.abstractmethod
+    def sock(self) -> socket.socket:
+        """The socket of the connection that it opened last."""
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -184,25 +195,38 @@ class DropIn(Face):
     def is_closed(self) -> bool:
         return all(smtp.sock is None for smtp in self._opened)
 
+    @property
+    def sock(self) -> socket.socket:
+        sock = self._opened[-1].sock
+        assert sock is not None
+        return sock
+
     def close(self) -> None:
         for smtp in self._opened:
             smtp.close()
 
 
-class StrictSession:
-    """A connection of the strict flows, which tell by outcomes what smtplib tells by exceptions."""
+class ResultSession(abc.ABC):
+    """A connection that tells by results what became of messages."""
 
-    def __init__(self, connection: Connection, features: Features, *, lmtp: bool) -> None:
-        self.connection = connection
-        self.features = features
-        self.lmtp = lmtp
+    def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
-        """Of the last message."""
+        """Of the last message that sendmail() sent."""
+
+    @abc.abstractmethod
+    def results(self, *mails: MailObject) -> list[Result]:
+        """Sends messages; what became of each."""
+
+    @abc.abstractmethod
+    def quit(self) -> None:
+        """Says QUIT and closes the connection, whatever the server answers."""
 
     def sendmail(self, sender: str, recipients: Sequence[str], body: bytes) -> dict[str, Reply]:
         """What smtplib's sendmail() would return or raise; outcomes tells more."""
-        transaction = flows.prepare(sender, recipients, body, self.features)
-        self.outcomes = self.connection.run(flows.transact(transaction, lmtp=self.lmtp))
+        (result,) = self.results(MailObject(sender, recipients, body))
+        if result.error is not None:
+            raise result.error
+        self.outcomes = list(result.outcomes)
         refusals = {}
         for outcome in self.outcomes:
             if outcome.fault is not None:
@@ -212,6 +236,20 @@ class StrictSession:
         if len(refusals) == len(recipients):
             raise csmtplib.SMTPRecipientsRefused({**refusals})
         return refusals
+
+
+class StrictSession(ResultSession):
+    """A connection of the strict flows, which tell by outcomes what smtplib tells by exceptions."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
+        self.connection = connection
+
+    def results(self, *mails: MailObject) -> list[Result]:
+        return [self.connection.send(mail) for mail in mails]
+
+    def quit(self) -> None:
+        self.connection.run(farewell())
 
 
 class Strict(Face):
@@ -236,7 +274,7 @@ class Strict(Face):
         user, password = login or (None, "")
         lmtp = self.transport is Transport.UNIX
         tls = {Transport.CLEAR: TLS.IF_OFFERED, Transport.TLS: TLS.IMPLICIT}
-        connection, features = connect(
+        connection = connect(
             Server(
                 host=server.host,
                 port=server.port,
@@ -253,12 +291,73 @@ class Strict(Face):
             )
         )
         self._opened.append(connection)
-        return StrictSession(connection, features, lmtp=lmtp)
+        return StrictSession(connection)
 
     @property
     def is_closed(self) -> bool:
         return not any(connection.is_open for connection in self._opened)
 
+    @property
+    def sock(self) -> socket.socket:
+        sock = self._opened[-1]._sock
+        assert sock is not None
+        return sock
+
     def close(self) -> None:
         for connection in self._opened:
             connection.close()
+
+
+class StreamSession(ResultSession):
+    """A connection of the drop-in classes whose messages go by send_many()."""
+
+    def __init__(self, smtp: csmtplib.SMTP) -> None:
+        super().__init__()
+        self.smtp = smtp
+        self.ended: Exception | None = None
+        """What the last send_many() raised when it had told all results."""
+
+    def results(self, *mails: MailObject) -> list[Result]:
+        results: list[Result] = []
+        self.ended = None
+        try:
+            for result in self.smtp.send_many(mails):
+                results.append(result)
+        except csmtplib.SMTPException as error:
+            self.ended = error
+        return results
+
+    def quit(self) -> None:
+        with contextlib.suppress(csmtplib.SMTPServerDisconnected):
+            self.smtp.quit()
+
+
+class Stream(Face):
+    """SMTP.send_many(), and LMTP's."""
+
+    def __init__(self, certificates: Certificates, transport: Transport) -> None:
+        super().__init__(certificates, transport)
+        self._drop_in = DropIn(certificates, transport)
+
+    def open(
+        self,
+        server: ScriptedServer,
+        *,
+        starttls: bool = False,
+        login: tuple[str, str] | None = None,
+        timeout: float = TIMEOUT,
+    ) -> StreamSession:
+        return StreamSession(
+            self._drop_in.open(server, starttls=starttls, login=login, timeout=timeout)
+        )
+
+    @property
+    def is_closed(self) -> bool:
+        return self._drop_in.is_closed
+
+    @property
+    def sock(self) -> socket.socket:
+        return self._drop_in.sock
+
+    def close(self) -> None:
+        self._drop_in.close()

@@ -34,7 +34,9 @@ import pytest
 DEADLINE = 10.0
 SEGMENT_PAUSE = 0.001
 RECEIVE_SIZE = 65536
+SEGMENT_SIZE = 1024
 HELLO = re.compile(rb"(EH|LH)LO client\.test\r\n", re.IGNORECASE)
+BDAT = re.compile(rb"BDAT \d+ LAST\r\n", re.IGNORECASE)
 TLS_HANDSHAKE = b"\x16\x03"
 # More than any limit on a reply, and more than the socket buffers of both ends can hide.
 FLOOD_SIZE = 64 * 1024 * 1024
@@ -88,6 +90,8 @@ class Peer:
         """Every octet that the client sent, deciphered where TLS was on."""
         self.received_in_clear = 0
         """How many of them came before TLS."""
+        self.segments: list[bytes] = []
+        """The same octets, as each read got them."""
         self._socket = connection
         self._server = server
         self._unread = bytearray()
@@ -173,6 +177,55 @@ class Peer:
         self._unread[:0] = start[-2:]
         return start[:-2] + self._read_to(b"\r\n.\r\n", "the end of the message body")
 
+    def read_chunk(self) -> bytes:
+        """Reads BDAT, which has to be the last of its message, and the octets that it counts."""
+        command = self.expect(BDAT)
+        return self.take(int(command.split()[1]))
+
+    def take(self, count: int) -> bytes:
+        """Reads so many octets."""
+        while len(self._unread) < count:
+            if not self._read():
+                raise self._error(f"expected {count} octets, {len(self._unread)} came")
+        octets = bytes(self._unread[:count])
+        del self._unread[:count]
+        return octets
+
+    def expect_one_segment(self, *commands: str) -> None:
+        """Reads these commands, which have to come together, and nothing with them."""
+        assert not self._unread
+        before = len(self.segments)
+        for command in commands:
+            self.expect(command)
+        if self._unread or len(self.segments) != before + 1:
+            raise self._error(f"expected {commands} in one segment: {self.segments[before:]}")
+
+    def take_rset(self) -> bool:
+        """Answers RSET where that is what the client sends next; whether it is."""
+        while b"\r\n" not in self._unread:
+            if not self._read():
+                return False
+        if self._unread[:6].upper() != b"RSET\r\n":
+            return False
+        self.take(6)
+        self.say("250 reset")
+        return True
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether this end has closed, which it does where the client has."""
+        return self._closed
+
+    @property
+    def unread(self) -> bytes:
+        """What the client has sent and was read, beyond what the script has asked for."""
+        return bytes(self._unread)
+
+    def expect_silence(self, seconds: float) -> None:
+        """The client has to wait, with the connection open, for so long."""
+        if self._unread or self._read(wait=seconds) is not None:
+            raise self._error(f"expected the client to wait, it sent {bytes(self._unread)!r}")
+
     def start_tls(self, context: ssl.SSLContext) -> None:
         """Does the server's half of a TLS handshake; raises ssl.SSLError or OSError."""
         if self._unread:
@@ -213,6 +266,12 @@ class Peer:
                     return
             self._read_to(b"\r\n", "a command")
             self.say(answer)
+        self.drain()
+
+    def end(self) -> None:
+        """Closes the sending direction, and waits for the client to close."""
+        # As on a plain socket: that of TLS would forget how to read.
+        socket.socket.shutdown(self._socket, socket.SHUT_WR)
         self.drain()
 
     def close(self) -> None:
@@ -271,6 +330,7 @@ class Peer:
             self.close()
             return False
         self.received += octets
+        self.segments.append(octets)
         if not self._is_tls:
             self.received_in_clear = len(self.received)
         self._unread += octets
@@ -303,8 +363,10 @@ class ScriptedServer:
         delivery: Delivery = WHOLE,
         tls: ssl.SSLContext | None = None,
         unix: bool = False,
+        window: int | None = None,
     ) -> None:
-        """tls: the handshake comes before the greeting. unix: host is the path of a unix socket."""
+        """tls: the handshake comes before the greeting. unix: host is the path of a unix socket.
+        window: octets that the system may keep for the server, in each direction."""
         self.delivery = delivery
         # pytest's own directories have names longer than a unix socket may have.
         self._directory = tempfile.TemporaryDirectory() if unix else None
@@ -316,6 +378,12 @@ class ScriptedServer:
             self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self._listener.bind(self.host)
             self._listener.listen()
+        if window is not None:  # connections have it from here
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, window)
+            if not unix and hasattr(socket, "TCP_MAXSEG"):
+                # Loopback's segments are larger than the window, and would wait for timers.
+                self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT_SIZE)
         self._scripts = scripts
         self._tls = tls
         self._peers: list[Peer] = []

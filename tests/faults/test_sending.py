@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from csmtplib import SMTP, SMTPNotSupportedError, kernel
-from csmtplib.protocol.flows import Unsendable
+from csmtplib.protocol.mail_object import Unsendable
 
 from .faces import BODY, RECIPIENT, SENDER, DropIn, Face, Strict
 from .server import Peer, Script

@@ -21,7 +21,6 @@ Turn: TypeAlias = "tuple[bytes | StartTLS | Close, str | ConnectionLost]"
 CLOSE: Turn = (Close(), "")
 
 LOST = ConnectionLost("the connection was lost")
-LOST_AFTER_ALL_WAS_SENT = ConnectionLost("no reply came", everything_sent=True)
 
 
 def play(flow: Flow[Result], *turns: Turn) -> Result:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from email.message import Message
 from email.parser import HeaderParser
 
-from ..protocol.flows import Unsendable
+from ..protocol.mail_object import Unsendable
 from ..protocol.message import EMPTY_GROUP
 
 # Lines as they will be on the wire, where a lone CR is a line end too and may begin a field.

@@ -14,7 +14,7 @@ from smtplib import SMTPNotSupportedError
 
 from ..drive.sock import tls_context
 from ..protocol import envelope, server_url
-from ..protocol.flows import Unsendable
+from ..protocol.mail_object import Unsendable
 from ..protocol.server_url import Server
 from . import send_options, sources
 from .addressing import Addressing, parse_addresses, without_bcc

@@ -8,8 +8,8 @@ from contextlib import suppress
 from smtplib import SMTPAuthenticationError, SMTPNotSupportedError, SMTPResponseException
 
 from ..drive.sock import Connection, connect
-from ..protocol.features import Features
-from ..protocol.flows import Unsendable, farewell, prepare, transact
+from ..protocol.flows import farewell
+from ..protocol.mail_object import MailObject, Unsendable
 from ..protocol.outcome import Outcome, Reply, State
 from ..protocol.server_url import Server
 from .conventions import Exit
@@ -29,7 +29,6 @@ class Session:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._connection: Connection | None = None
-        self._features = Features()
         self.was_open = False
 
     def __enter__(self) -> Session:
@@ -48,7 +47,7 @@ class Session:
 
         Where the connection is lost before the whole message has left, or the server closes it by a
         421, the recipients that have no other answer are tried once more on a new one. Raises
-        NoSession, and what `protocol.flows.prepare` raises; then nothing was sent.
+        NoSession, and what is wrong with the message; then nothing was sent.
         """
         outcomes = self._transact(sender, recipients, message)
         again = [outcome.recipient for outcome in outcomes if _was_cut_off(outcome)]
@@ -64,17 +63,19 @@ class Session:
 
     def _transact(self, sender: str, recipients: Sequence[str], message: bytes) -> list[Outcome]:
         connection = self._open()
-        transaction = prepare(sender, recipients, message, self._features)
         try:
-            return connection.run(transact(transaction, lmtp=self._server.lmtp))
+            result = connection.send(MailObject(sender, recipients, message))
         except KeyboardInterrupt:
             # Nobody knows how much of it the server has.
             return [Outcome(each, State.IN_DOUBT, fault="interrupted") for each in recipients]
+        if result.error is not None:
+            raise result.error
+        return list(result.outcomes)
 
     def _open(self) -> Connection:
         if self._connection is None or not self._connection.is_open:
             try:
-                self._connection, self._features = connect(self._server)
+                self._connection = connect(self._server)
             except (OSError, ValueError) as error:
                 raise _no_session(self._server, error) from error
             self.was_open = True

@@ -26,16 +26,19 @@ if TYPE_CHECKING:
 
 
 class ReplyFile(io.BufferedIOBase):
-    """The receiving side of a connection: whole replies, or lines and octets as from a file."""
+    """The receiving side of a connection: whole replies, or lines and octets as from a file.
+
+    buffer: what was received and not read, for who reads the socket himself.
+    """
 
     def __init__(self, sock: Receiver, max_line: int) -> None:
         self._sock = sock
-        self._buffer = kernel.ReplyBuffer(max_line, limits.REPLY_OCTETS)
+        self.buffer = kernel.ReplyBuffer(max_line, limits.REPLY_OCTETS)
 
     def _receive(self) -> bool:
         """Waits for more octets; False at the end of the stream."""
         octets = self._sock.recv(limits.RECEIVE_OCTETS)
-        self._buffer.feed(octets)
+        self.buffer.feed(octets)
         return bool(octets)
 
     def read_reply(self) -> tuple[int, bytes]:
@@ -47,7 +50,7 @@ class ReplyFile(io.BufferedIOBase):
         kernel.ReplyError, and whatever OSError the socket raises.
         """
         begun = None
-        while (reply := self._buffer.reply()) is None:
+        while (reply := self.buffer.reply()) is None:
             begun = self._wait(begun)
         return reply
 
@@ -56,7 +59,7 @@ class ReplyFile(io.BufferedIOBase):
         caller to stop; bounded in time, and raising, as read_reply()."""
         begun = None
         while True:
-            while (line := self._buffer.readline(size)) is None:
+            while (line := self.buffer.readline(size)) is None:
                 begun = self._wait(begun)
             yield line
 
@@ -66,28 +69,28 @@ class ReplyFile(io.BufferedIOBase):
             seconds = max(limits.TERMINATOR_SECONDS, self._sock.gettimeout() or 0.0)
             if time.monotonic() > begun + seconds:
                 raise TimeoutError(f"the reply did not come to its end within {seconds:g} seconds")
-        if not self._receive() and not self._buffer.end_of_stream():
+        if not self._receive() and not self.buffer.end_of_stream():
             raise EOFError("the stream ended before the reply")
         return time.monotonic() if begun is None else begun
 
     def peek(self, size: int = 0) -> bytes:
         """What was received and not read yet, at most `size` octets where that is not 0. Does not
         wait for more."""
-        return self._buffer.peek(size or len(self._buffer))
+        return self.buffer.peek(size or len(self.buffer))
 
     def readline(self, size: int | None = -1, /) -> bytes:
         """The octets up to the next LF, at most `size`; what is left at the end of the stream."""
         limit = -1 if size is None else size
-        while (line := self._buffer.readline(limit)) is None:
+        while (line := self.buffer.readline(limit)) is None:
             if not self._receive():
-                return self._buffer.take(len(self._buffer))
+                return self.buffer.take(len(self.buffer))
         return line
 
     def read1(self, size: int = -1, /) -> bytes:
         """At least one octet, at most `size`; none at the end of the stream."""
-        if size and not len(self._buffer):
+        if size and not len(self.buffer):
             self._receive()
-        return self._buffer.take(len(self._buffer) if size < 0 else size)
+        return self.buffer.take(len(self.buffer) if size < 0 else size)
 
     def read(self, size: int | None = -1, /) -> bytes:
         """`size` octets, fewer where the stream ends before, or all that come until it does."""

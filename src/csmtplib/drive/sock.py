@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING
 
 from .. import kernel
 from ..kernel.errors import ReplyError
-from ..protocol import flows, limits
+from ..protocol import flows, limits, switches
 from ..protocol.features import Features
 from ..protocol.flows import Close, ConnectionLost, Exchange, Flow, Result, StartTLS, Step
+from ..protocol.mail_object import MailObject
 from ..protocol.outcome import Reply
 from ..protocol.server_url import TLS, Server
+from ..protocol.submission import Result as Settlement
+from ..protocol.submission import Submission
+from . import tls, transactions
 from .hostname import local_hostname
 
 if TYPE_CHECKING:
@@ -30,15 +34,16 @@ SEND_OCTETS = 1 << 18
 _NO_REPLY = Reply(0, b"")
 
 
-def connect(server: Server) -> tuple[Connection, Features]:
-    """Opens a session with a server: the connection, and what the server offers on it.
+def connect(server: Server) -> Connection:
+    """Opens a session with a server, ready for messages.
 
     Raises OSError and what protocol.flows.open_session raises.
     """
     connection = Connection(server)
     try:
         name = server.name if server.name is not None else local_hostname()
-        return connection, connection.run(flows.open_session(server, name))
+        connection.features = connection.run(flows.open_session(server, name))
+        return connection
     except BaseException:
         connection.close()
         raise
@@ -49,6 +54,8 @@ def tls_context(server: Server) -> ssl.SSLContext:
 
     Raises OSError (ssl.SSLError among them) for certificate files that can't be loaded.
     """
+    if server.verify and server.cafile is None and server.certfile is None:
+        return tls.default_context()
     context = ssl.create_default_context(cafile=server.cafile)
     if server.certfile is not None:
         context.load_cert_chain(server.certfile, server.keyfile)
@@ -59,15 +66,19 @@ def tls_context(server: Server) -> ssl.SSLContext:
 
 
 class Connection:
-    """A connection to a server, and the runner of its flows.
+    """A connection to a server, and the runner of its flows and of messages.
 
     A reply has a deadline as a whole, and so has each block that is sent. Whatever goes wrong on
     the wire closes the connection, and the flow is told by ConnectionLost.
+
+    features: what the server offers, once the session is open.
     """
 
     def __init__(self, server: Server) -> None:
         """Connects. Raises OSError where that fails, and ssl.SSLError for implicit TLS."""
         self._server = server
+        self.features = Features()
+        self._submission: Submission | None = None
         self._buffer = kernel.ReplyBuffer(limits.REPLY_LINE_OCTETS, limits.REPLY_OCTETS)
         seconds = self._seconds(CONNECT_SECONDS)
         self._sock: socket.socket | None
@@ -78,8 +89,7 @@ class Connection:
                 self._sock.connect(server.unix_path)
         else:
             self._sock = socket.create_connection((server.host, server.port), seconds)
-            # The message follows its envelope at once; nothing is gained by holding it back.
-            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            transactions.prepare(self._sock)
         if server.tls is TLS.IMPLICIT:
             self._encrypt()
 
@@ -98,6 +108,7 @@ class Connection:
         """Closes the connection without a word to the server."""
         sock, self._sock = self._sock, None
         if sock is not None:
+            tls.remember(sock)
             sock.close()
 
     def run(self, flow: Flow[Result]) -> Result:
@@ -119,6 +130,45 @@ class Connection:
         except StopIteration as done:
             result: Result = done.value
             return result
+
+    def send(self, mail: MailObject) -> Settlement:
+        """Sends a message; what became of it. The connection is closed where it was lost.
+
+        Raises what a signal handler raises; nobody knows then whether the message was sent.
+        """
+        if self._sock is None:
+            raise ConnectionLost("the connection is closed")
+        if self._submission is None:
+            self._submission = self._open_submission()
+        submission = self._submission
+        submission.add(mail)
+        allowed = limits.at_most(self._server.timeout)
+        results: list[Settlement] = []
+        try:
+            # Recipients that were too many for one transaction have another.
+            while not results:
+                transactions.run(submission.pipeline, self._buffer, self._sock, 0, allowed)
+                results.extend(submission.results())
+        except BaseException:
+            self.close()
+            raise
+        (result,) = results
+        switches.learn(self._server.host, submission.gear, submission.pipeline)
+        if submission.pipeline.failure is not None:
+            self.close()
+        return result
+
+    def _open_submission(self) -> Submission:
+        usable = switches.usable(self._server.host)
+        gear = switches.best_gear(self.features.extensions, usable, chunking=True)
+        return Submission(
+            self._buffer,
+            self.features,
+            gear,
+            lmtp=self._server.lmtp,
+            proved=False,
+            max_in_flight=1,
+        )
 
     def _perform(self, step: Step) -> Reply:
         if isinstance(step, Exchange):
@@ -151,9 +201,7 @@ class Connection:
         assert self._sock is not None
         with self._closing_on_error():
             self._sock.settimeout(self._seconds(limits.COMMAND_SECONDS))
-            self._sock = tls_context(self._server).wrap_socket(
-                self._sock, server_hostname=self._server.host
-            )
+            self._sock = tls.wrap(tls_context(self._server), self._sock, self._server.host)
 
     def _exchange(self, step: Exchange) -> Reply:
         if self._sock is None:
@@ -199,7 +247,7 @@ class Connection:
             if 200 <= reply[0] <= 599:
                 return Reply(*reply)
             fault = f"the server sent no reply of SMTP's: {reply}"
-        raise ConnectionLost(fault, everything_sent=True)
+        raise ConnectionLost(fault)
 
     def _receive(self, sock: socket.socket, seconds: float) -> None:
         """Waits for octets; not at all for 0 seconds, which raises BlockingIOError for none."""

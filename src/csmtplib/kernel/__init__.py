@@ -22,6 +22,7 @@ implementation = "python"
 if _wanted != "python":
     try:
         from . import _c as _kernels
+        from . import _c_pipeline as _pipelines
 
         implementation = "c"
     except ImportError as error:
@@ -31,12 +32,17 @@ if _wanted != "python":
                 "csmtplib for this Python, or build with CSMTPLIB_BUILD=require to see what fails"
             ) from error
 if implementation == "python":
-    from . import _python as _kernels  # type: ignore[no-redef]  # the twin has the stub's names
+    # The twins have the stubs' names.
+    from . import _python as _kernels  # type: ignore[no-redef]
+    from . import _python_pipeline as _pipelines  # type: ignore[no-redef]
 
 ReplyBuffer = _kernels.ReplyBuffer
+Content = _pipelines.Content
+Pipeline = _pipelines.Pipeline
 BodyEncoder = _kernels.BodyEncoder
 fix_eols = _kernels.fix_eols
 quote_periods = _kernels.quote_periods
 survey = _kernels.survey
 has_control = _kernels.has_control
+envelope_lines = _kernels.envelope_lines
 is_plain_address = _kernels.is_plain_address

@@ -18,11 +18,21 @@ cdef extern from "reply.h" nogil:
         size_t searched
         int code
 
-    void csmtp_reply_scan_init(csmtp_reply_scan *scan)
-    csmtp_reply_status csmtp_reply_find(
-        csmtp_reply_scan *scan, const uint8_t *octets, size_t count, size_t max_line, size_t max_reply
-    )
     size_t csmtp_reply_join(const uint8_t *reply, size_t count, uint8_t *text)
+
+
+cdef extern from "receive.h" nogil:
+    ctypedef struct csmtp_receive:
+        uint8_t *octets
+        size_t start
+        size_t end
+        csmtp_reply_scan scan
+
+    void csmtp_receive_init(csmtp_receive *receive, size_t max_line, size_t max_reply)
+    void csmtp_receive_free(csmtp_receive *receive)
+    uint8_t *csmtp_receive_reserve(csmtp_receive *receive, size_t count)
+    csmtp_reply_status csmtp_receive_find(csmtp_receive *receive)
+    void csmtp_receive_drop(csmtp_receive *receive, size_t count)
 
 
 cdef extern from "body.h" nogil:
@@ -31,7 +41,7 @@ cdef extern from "body.h" nogil:
         CSMTP_BODY_DOTS
 
     ctypedef struct csmtp_body:
-        pass
+        uint8_t last
 
     ctypedef struct csmtp_body_survey:
         size_t longest_line
@@ -52,3 +62,17 @@ cdef extern from "body.h" nogil:
 cdef extern from "command.h" nogil:
     size_t csmtp_find_control(const uint8_t *octets, size_t count)
     bint csmtp_is_plain_address(const uint8_t *octets, size_t count)
+
+
+cdef class ReplyBuffer:
+    cdef csmtp_receive _receive
+
+    cdef int _append(self, bytes octets) except -1
+    cdef bytes _peek(self, Py_ssize_t count)
+    cdef bytes _take(self, Py_ssize_t count)
+    cdef tuple _unreadable(self, csmtp_reply_status status)
+
+
+cdef bytes as_bytes(object octets)
+cdef size_t growth_of(const csmtp_body *body, const uint8_t *octets, size_t count) noexcept
+cdef bytes encoded_chunk(csmtp_body *body, bytes chunk)

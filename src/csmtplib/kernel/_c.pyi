@@ -1,3 +1,5 @@
+from collections.abc import Iterable
+
 from . import Octets
 
 class ReplyBuffer:
@@ -36,14 +38,18 @@ class ReplyBuffer:
 
 class BodyEncoder:
     """Normalises line ends to CR LF and doubles leading dots, chunk by chunk (RFC 5321 section
-    4.5.2), whatever the borders of the chunks."""
+    4.5.2), whatever the borders of the chunks.
 
+    dots=False: for BDAT, where the end is known by a count, and dots are left alone.
+    """
+
+    def __init__(self, dots: bool = True) -> None: ...
     def encode(self, octets: Octets) -> bytes:
         """The next chunk as it goes over the wire."""
 
     def finish(self) -> bytes:
-        """What ends the body: the line end that the last line lacks, and the terminator. What is
-        encoded next begins another body."""
+        """What ends the body: the line end that the last line lacks, and with dots the terminator.
+        What is encoded next begins another body."""
 
 def fix_eols(text: str) -> str:
     """The text with every CR LF, lone CR and lone LF as CR LF (smtplib._fix_eols)."""
@@ -61,3 +67,15 @@ def has_control(text: str) -> bool:
 def is_plain_address(address: str) -> bool:
     """Whether this is a dot-atom, "@" and a domain of ASCII letters, digits, "-" and ".", which
     every parser of addresses reads the same way."""
+
+def envelope_lines(
+    mail: str,
+    sender: str,
+    mail_parameters: str,
+    rcpt: str,
+    recipients: Iterable[str],
+    rcpt_parameters: str,
+) -> list[bytes] | None:
+    """MAIL and each RCPT as command lines: `mail` and `rcpt` up to the "<", an address, ">" and the
+    parameters. None where an address is not plain, or anything not ASCII without control
+    characters: that has to be looked at first."""

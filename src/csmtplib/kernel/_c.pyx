@@ -6,8 +6,7 @@ from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t
-from libc.stdlib cimport free, realloc
-from libc.string cimport memchr, memcpy, memmove
+from libc.string cimport memchr, memcpy
 
 from .errors import ReplyMalformed, ReplyTooLong, unreadable_code
 
@@ -30,55 +29,36 @@ cdef enum:
 cdef class ReplyBuffer:
     """The receive buffer of one connection, and the replies in it."""
 
-    cdef uint8_t *_octets
-    cdef size_t _start, _end, _room
-    cdef size_t _max_line, _max_reply
-    cdef csmtp_reply_scan _scan
-
     def __cinit__(self, size_t max_line, size_t max_reply):
-        self._octets = NULL
-        self._start = self._end = self._room = 0
-        self._max_line = max_line
-        self._max_reply = max_reply
-        csmtp_reply_scan_init(&self._scan)
+        csmtp_receive_init(&self._receive, max_line, max_reply)
 
     def __dealloc__(self):
-        free(self._octets)
+        csmtp_receive_free(&self._receive)
 
     # A connection belongs to one thread. Should two use it all the same, without the GIL, they may
     # garble what was received, but not the memory that it is in: hence the critical sections.
 
     @cython.critical_section
     def __len__(self):
-        return self._end - self._start
+        return self._receive.end - self._receive.start
 
     @cython.critical_section
     def feed(self, octets):
-        self._append(_as_bytes(octets))
+        self._append(as_bytes(octets))
 
     cdef int _append(self, bytes octets) except -1:
         cdef size_t count = PyBytes_GET_SIZE(octets)
-        cdef size_t unread = self._end - self._start
-        cdef uint8_t *larger
-        if count > self._room - self._end:
-            if self._start > 0:
-                memmove(self._octets, self._octets + self._start, unread)
-                self._start = 0
-                self._end = unread
-            if count > self._room - unread:
-                larger = <uint8_t *>realloc(self._octets, 2 * (unread + count))
-                if larger == NULL:
-                    raise MemoryError
-                self._octets = larger
-                self._room = 2 * (unread + count)
-        if count > 0:
-            memcpy(self._octets + self._end, PyBytes_AS_STRING(octets), count)
-            self._end += count
+        cdef uint8_t *room = csmtp_receive_reserve(&self._receive, count)
+        if room == NULL:
+            raise MemoryError
+        memcpy(room, PyBytes_AS_STRING(octets), count)
+        self._receive.end += count
         return 0
 
     @cython.critical_section
     def end_of_stream(self):
-        if self._start == self._end or self._octets[self._end - 1] == c"\n":
+        cdef csmtp_receive *receive = &self._receive
+        if receive.start == receive.end or receive.octets[receive.end - 1] == c"\n":
             return False
         self._append(b"\n")
         return True
@@ -92,24 +72,20 @@ cdef class ReplyBuffer:
         return self._take(count)
 
     cdef bytes _peek(self, Py_ssize_t count):
-        count = min(max(count, 0), <Py_ssize_t>(self._end - self._start))
-        return PyBytes_FromStringAndSize(<char *>self._octets + self._start, count)
+        count = min(max(count, 0), <Py_ssize_t>(self._receive.end - self._receive.start))
+        return PyBytes_FromStringAndSize(
+            <char *>self._receive.octets + self._receive.start, count
+        )
 
     cdef bytes _take(self, Py_ssize_t count):
         taken = self._peek(count)
-        self._drop(PyBytes_GET_SIZE(taken))
+        csmtp_receive_drop(&self._receive, PyBytes_GET_SIZE(taken))
         return taken
-
-    cdef void _drop(self, size_t count) noexcept:
-        self._start += count
-        if self._start == self._end:
-            self._start = self._end = 0
-        csmtp_reply_scan_init(&self._scan)
 
     @cython.critical_section
     def readline(self, Py_ssize_t limit=-1):
-        cdef Py_ssize_t unread = self._end - self._start
-        cdef const uint8_t *octets = self._octets + self._start
+        cdef Py_ssize_t unread = self._receive.end - self._receive.start
+        cdef const uint8_t *octets = self._receive.octets + self._receive.start
         cdef const uint8_t *newline = NULL
         if unread > 0:
             newline = <const uint8_t *>memchr(
@@ -121,30 +97,31 @@ cdef class ReplyBuffer:
 
     @cython.critical_section
     def reply(self):
-        if self._start == self._end:
-            return None
-        cdef uint8_t *octets = self._octets + self._start
-        cdef csmtp_reply_status status = csmtp_reply_find(
-            &self._scan, octets, self._end - self._start, self._max_line, self._max_reply
-        )
+        cdef csmtp_receive *receive = &self._receive
+        cdef csmtp_reply_status status = csmtp_receive_find(receive)
         if status == CSMTP_REPLY_MORE:
             return None
-        if status == CSMTP_REPLY_DONE:
-            code = self._scan.code
-            # In place: the octets of this reply are not needed any more.
-            text = PyBytes_FromStringAndSize(
-                <char *>octets, csmtp_reply_join(octets, self._scan.line, octets)
-            )
-            self._drop(self._scan.line)
-            return code, text
+        if status != CSMTP_REPLY_DONE:
+            return self._unreadable(status)
+        cdef uint8_t *octets = receive.octets + receive.start
+        code = receive.scan.code
+        # In place: the octets of this reply are not needed any more.
+        text = PyBytes_FromStringAndSize(
+            <char *>octets, csmtp_reply_join(octets, receive.scan.line, octets)
+        )
+        csmtp_receive_drop(receive, receive.scan.line)
+        return code, text
+
+    cdef tuple _unreadable(self, csmtp_reply_status status):
+        """What stands for a reply that is none, where that may be read on; raises where not."""
         if status == CSMTP_REPLY_BAD_CODE:
-            reply = self._take(self._scan.line)
+            reply = self._take(self._receive.scan.line)
             return unreadable_code(reply, _joined(reply))
         if status == CSMTP_REPLY_MIXED_CODES:
             raise ReplyMalformed(
-                "a reply whose lines have different codes", self._take(self._scan.line)
+                "a reply whose lines have different codes", self._take(self._receive.scan.line)
             )
-        too_long = self._take(self._scan.searched)
+        too_long = self._take(self._receive.scan.searched)
         if status == CSMTP_REPLY_LINE_TOO_LONG:
             raise ReplyTooLong("Line too long.", too_long)
         raise ReplyTooLong("Reply too long.", too_long)
@@ -158,7 +135,7 @@ cdef bytes _joined(bytes reply):
     )
 
 
-cdef bytes _as_bytes(object octets):
+cdef bytes as_bytes(object octets):
     # Never another thread's to change while the GIL is released, as a bytearray would be.
     return <bytes>octets if type(octets) is bytes else bytes(memoryview(octets))
 
@@ -173,7 +150,7 @@ cdef void _encode(
             csmtp_body_encode(body, octets, count, out)
 
 
-cdef size_t _growth(const csmtp_body *body, const uint8_t *octets, size_t count) noexcept:
+cdef size_t growth_of(const csmtp_body *body, const uint8_t *octets, size_t count) noexcept:
     cdef size_t growth
     if count < RELEASE_GIL_FROM:
         return csmtp_body_growth(body, octets, count)
@@ -201,7 +178,7 @@ cdef str _fix_eols(str text):
     cdef const uint8_t *octets = <const uint8_t *>PyUnicode_DATA(text)
     cdef Py_ssize_t count = PyUnicode_GET_LENGTH(text)
     csmtp_body_init(&body, CSMTP_BODY_CRLF)
-    cdef size_t growth = _growth(&body, octets, count)
+    cdef size_t growth = growth_of(&body, octets, count)
     # A lone CR at the very end is owed its LF until the text is known to end there.
     cdef bint owes_lf = count > 0 and octets[count - 1] == c"\r"
     if growth == 0 and not owes_lf:
@@ -217,14 +194,14 @@ cdef str _fix_eols(str text):
 def quote_periods(octets):
     cdef csmtp_body body
     csmtp_body_init(&body, CSMTP_BODY_DOTS)
-    return _encoded(&body, _as_bytes(octets))
+    return encoded_chunk(&body, as_bytes(octets))
 
 
-cdef bytes _encoded(csmtp_body *body, bytes chunk):
+cdef bytes encoded_chunk(csmtp_body *body, bytes chunk):
     """The chunk as it is sent: itself, where nothing has to be changed."""
     cdef const uint8_t *octets = <const uint8_t *>PyBytes_AS_STRING(chunk)
     cdef Py_ssize_t count = PyBytes_GET_SIZE(chunk)
-    cdef size_t growth = _growth(body, octets, count)
+    cdef size_t growth = growth_of(body, octets, count)
     if growth == 0:
         csmtp_body_skip(body, octets, count)
         return chunk
@@ -238,14 +215,14 @@ cdef class BodyEncoder:
 
     cdef csmtp_body _body
 
-    def __init__(self):
-        csmtp_body_init(&self._body, CSMTP_BODY_CRLF | CSMTP_BODY_DOTS)
+    def __init__(self, bint dots=True):
+        csmtp_body_init(&self._body, CSMTP_BODY_CRLF | (CSMTP_BODY_DOTS if dots else 0))
 
     def encode(self, octets):
         # A copy: should another thread use this encoder while the GIL is released, the room that
         # was measured for these octets must still be enough for them.
         cdef csmtp_body body = self._body
-        encoded = _encoded(&body, _as_bytes(octets))
+        encoded = encoded_chunk(&body, as_bytes(octets))
         self._body = body
         return encoded
 
@@ -256,7 +233,7 @@ cdef class BodyEncoder:
 
 def survey(octets):
     cdef csmtp_body_survey found
-    cdef bytes body = _as_bytes(octets)
+    cdef bytes body = as_bytes(octets)
     cdef const uint8_t *first = <const uint8_t *>PyBytes_AS_STRING(body)
     cdef Py_ssize_t count = PyBytes_GET_SIZE(body)
     csmtp_body_survey_init(&found)
@@ -286,3 +263,44 @@ def is_plain_address(address):
     return bool(PyUnicode_IS_ASCII(exact) and csmtp_is_plain_address(
         <const uint8_t *>PyUnicode_DATA(exact), PyUnicode_GET_LENGTH(exact)
     ))
+
+
+def envelope_lines(mail, sender, mail_parameters, rcpt, recipients, rcpt_parameters):
+    cdef bytes line = _envelope_line(mail, sender, mail_parameters)
+    cdef list lines = [line]
+    if line is None:
+        return None
+    for recipient in recipients:
+        line = _envelope_line(rcpt, recipient, rcpt_parameters)
+        if line is None:
+            return None
+        lines.append(line)
+    return lines
+
+
+cdef bytes _envelope_line(str verb, object address, str parameters):
+    """None where anything but the verb has to be looked at."""
+    if type(address) is not str or not PyUnicode_IS_ASCII(address):
+        return None
+    if not PyUnicode_IS_ASCII(parameters) or not PyUnicode_IS_ASCII(verb):
+        return None
+    cdef Py_ssize_t counts[5]
+    cdef const void *parts[5]
+    cdef Py_ssize_t count = 0, number
+    parts[0], counts[0] = PyUnicode_DATA(verb), PyUnicode_GET_LENGTH(verb)
+    parts[1], counts[1] = PyUnicode_DATA(address), PyUnicode_GET_LENGTH(address)
+    parts[2], counts[2] = <const char *>b">", 1
+    parts[3], counts[3] = PyUnicode_DATA(parameters), PyUnicode_GET_LENGTH(parameters)
+    parts[4], counts[4] = <const char *>b"\r\n", 2
+    if not csmtp_is_plain_address(<const uint8_t *>parts[1], counts[1]):
+        return None
+    if csmtp_find_control(<const uint8_t *>parts[3], counts[3]) != <size_t>counts[3]:
+        return None
+    for number in range(5):
+        count += counts[number]
+    line = PyBytes_FromStringAndSize(NULL, count)
+    cdef char *out = PyBytes_AS_STRING(line)
+    for number in range(5):
+        memcpy(out, parts[number], counts[number])
+        out += counts[number]
+    return line

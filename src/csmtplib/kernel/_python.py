@@ -8,6 +8,8 @@ from .errors import ReplyMalformed, ReplyTooLong, unreadable_code
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from . import Octets
 
 
@@ -152,9 +154,10 @@ def quote_periods(octets: Octets) -> bytes:
 class BodyEncoder:
     """Normalises line ends to CR LF and doubles leading dots, chunk by chunk (strict bodies)."""
 
-    __slots__ = ("_at_line_start", "_owes_lf")
+    __slots__ = ("_at_line_start", "_dots", "_owes_lf")
 
-    def __init__(self) -> None:
+    def __init__(self, dots: bool = True) -> None:
+        self._dots = dots
         self._at_line_start = True
         self._owes_lf = False
 
@@ -170,9 +173,10 @@ class BodyEncoder:
             self._at_line_start = True
         self._owes_lf = chunk.endswith(b"\r")
         encoded = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
-        encoded = encoded.replace(b"\n.", b"\n..")
-        if self._at_line_start and encoded.startswith(b"."):
-            encoded = b"." + encoded
+        if self._dots:
+            encoded = encoded.replace(b"\n.", b"\n..")
+            if self._at_line_start and encoded.startswith(b"."):
+                encoded = b"." + encoded
         if encoded:
             self._at_line_start = encoded.endswith(b"\n")
         if self._owes_lf:
@@ -180,9 +184,9 @@ class BodyEncoder:
         return owed + encoded
 
     def finish(self) -> bytes:
-        end = b"\n.\r\n" if self._owes_lf else b"\r\n.\r\n"
-        if self._at_line_start and not self._owes_lf:
-            end = b".\r\n"
+        end = b"\n" if self._owes_lf else b"" if self._at_line_start else b"\r\n"
+        if self._dots:
+            end += b".\r\n"
         self._at_line_start = True
         self._owes_lf = False
         return end
@@ -200,3 +204,26 @@ def has_control(text: str) -> bool:
 
 def is_plain_address(address: str) -> bool:
     return _PLAIN_ADDRESS.fullmatch(address) is not None
+
+
+def envelope_lines(
+    mail: str,
+    sender: str,
+    mail_parameters: str,
+    rcpt: str,
+    recipients: Iterable[str],
+    rcpt_parameters: str,
+) -> list[bytes] | None:
+    lines = []
+    is_plain = _PLAIN_ADDRESS.fullmatch
+    for parameters in (mail_parameters, rcpt_parameters):
+        if not parameters.isascii() or _CONTROL.search(parameters):
+            return None
+    if type(sender) is not str or not is_plain(sender):
+        return None
+    lines.append(f"{mail}{sender}>{mail_parameters}\r\n".encode("ascii"))
+    for recipient in recipients:
+        if type(recipient) is not str or not is_plain(recipient):
+            return None
+        lines.append(f"{rcpt}{recipient}>{rcpt_parameters}\r\n".encode("ascii"))
+    return lines

@@ -40,3 +40,37 @@ def unreadable_code(reply: bytes, text: bytes) -> tuple[int, bytes]:
     except ValueError:
         return -1, text
     raise ReplyMalformed("a reply with a malformed code", reply)
+
+
+class ReplyUnexpected(ReplyError):
+    """A reply that answers no command, or is no answer to the one that waits: whatever follows it
+    would be taken for the answer to another."""
+
+
+class SessionClosed(ReplyError):
+    """A reply of code 421: the server closes the connection, and does nothing that it was told
+    after the command that it answers (RFC 5321 section 3.8)."""
+
+    def __init__(self, reason: str, code: int, text: bytes) -> None:
+        super().__init__(reason, b"%d %b" % (code, text))
+        self.reply = (code, text)
+
+
+class ChunkingRefused(ReplyError):
+    """The server offers CHUNKING and does not know BDAT, so it may have taken a message for
+    commands."""
+
+
+# Why a reply that is well formed is refused, by the numbers that csrc/pipeline.h has for it.
+UNEXPECTED = (
+    "a reply that answers no command",
+    "a reply to a message that had not left",
+    "a preliminary reply, or none of SMTP's",
+    "a success that nothing succeeded by",
+)
+
+
+def unexpected(why: int, code: int, text: bytes) -> ReplyUnexpected:
+    """The error for a reply that is refused; `why` is an index into UNEXPECTED. The code is 0 where
+    there are but the first octets of a reply."""
+    return ReplyUnexpected(UNEXPECTED[why], b"%d %b" % (code, text) if code else text)

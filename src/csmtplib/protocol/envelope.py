@@ -68,6 +68,26 @@ def quoteaddr(addrstring: str) -> str:
     return addrstring if text.startswith("<") else f"<{addrstring}>"
 
 
+def strict_path(address: str) -> str:
+    """An address without a display name as a path: "<local@domain>", and "<>" for "".
+
+    Raises ValueError for what is no address, or what a server could read as another one.
+    """
+    if kernel.is_plain_address(address):
+        return f"<{address}>"
+    check_command(address)
+    path = quoteaddr(address)
+    # Else the parser has left something out, or the server would read it otherwise.
+    if path[1:-1] not in address or _STRAY.search(_QUOTED.sub("", path[1:-1])):
+        raise ValueError(f"{address!r} is no address: write user@domain")
+    return path
+
+
+# What may stand in a path within quotes alone (RFC 5321 section 4.1.2).
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+_STRAY = re.compile(r"[<>\s]")
+
+
 def address_only(addrstring: str) -> str:
     """An address without display name and brackets, as VRFY and EXPN take it."""
     address = _parsed_address(addrstring)

@@ -45,6 +45,14 @@ class Features:
         limit = self.extensions.get("size", "")
         return int(limit) if limit.isascii() and limit.isdigit() and int(limit) > 0 else None
 
+    def limit(self, name: str) -> int | None:
+        """A limit of the server's, such as RCPTMAX (RFC 9422); None where it names none."""
+        for word in self.extensions.get("limits", "").upper().split():
+            keyword, _, value = word.partition("=")
+            if keyword == name and value.isascii() and value.isdigit() and int(value) > 0:
+                return int(value)
+        return None
+
     @property
     def auth_mechanisms(self) -> list[str]:
         """SASL mechanisms in upper case, in the server's order."""

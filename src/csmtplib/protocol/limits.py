@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 # Seconds that a client waits for each answer (RFC 5321 section 4.5.3.2).
 GREETING_SECONDS = 300.0
 COMMAND_SECONDS = 300.0
@@ -28,3 +30,52 @@ AUTH_CHALLENGES = 5
 # Iterations of SCRAM's key derivation: fewer make stolen keys cheap to search (RFC 7677 section 4
 # asks for 4096), more are a server's way to keep a client busy.
 SCRAM_ITERATIONS = range(4096, 10_000_001)
+
+# Messages that may be under way at once on one connection, and so in doubt where it is lost, and
+# octets of them that are held in memory meanwhile.
+MAX_IN_FLIGHT = 100
+IN_FLIGHT_OCTETS = 8 << 20
+
+# Octets from which on a message waits for the server to take its recipients: to send it in vain
+# costs more than to wait.
+LARGE_MESSAGE_OCTETS = 1 << 18
+
+
+# What is said when they have passed.
+NO_PROGRESS = "the server sent no reply within %g seconds"
+
+
+class Limits:
+    """How long a run of transactions may wait.
+
+    phases: seconds for each kernel.transaction.Phase. idle: seconds without an octet in either
+    direction, None for no such limit.
+    """
+
+    __slots__ = ("idle", "phases")
+
+    def __init__(self, phases: tuple[float, float, float, float], idle: float | None) -> None:
+        self.phases = phases
+        self.idle = idle
+
+
+# In the order of kernel.transaction.Phase.
+_PHASES = (COMMAND_SECONDS, DATA_SECONDS, BODY_SECONDS, TERMINATOR_SECONDS)
+
+
+@lru_cache(maxsize=64)
+def at_least(timeout: float | None) -> Limits:
+    """RFC 5321's waits, for the timeout of a socket: that long without an octet is the end, as in
+    smtplib, and with octets now and then it is the RFC's, or the timeout if that is longer."""
+    longest = timeout or 0.0
+    command, data, block, content = (max(longest, seconds) for seconds in _PHASES)
+    return Limits((command, data, block, content), timeout)
+
+
+@lru_cache(maxsize=64)
+def at_most(timeout: float | None) -> Limits:
+    """RFC 5321's waits, or the timeout where that is shorter."""
+    if timeout is None:
+        return Limits(_PHASES, None)
+    command, data, block, content = (min(timeout, seconds) for seconds in _PHASES)
+    return Limits((command, data, block, content), None)

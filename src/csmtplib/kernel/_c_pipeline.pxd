@@ -1,0 +1,119 @@
+# What csrc/pipeline.h declares; the header says what each does.
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+
+from ._c cimport ReplyBuffer, csmtp_receive, csmtp_reply_status
+
+
+cdef extern from "pipeline.h" nogil:
+    ctypedef enum csmtp_gear:
+        CSMTP_LOCKSTEP
+        CSMTP_PIPELINED
+        CSMTP_CHUNKED
+
+    ctypedef enum csmtp_stage:
+        CSMTP_LOST
+        CSMTP_IN_DOUBT
+
+    ctypedef enum csmtp_phase:
+        CSMTP_PHASES
+
+    ctypedef enum csmtp_fault:
+        CSMTP_SOUND
+        CSMTP_SURPLUS
+        CSMTP_PREMATURE
+        CSMTP_NO_SMTP
+        CSMTP_WRONG_SUCCESS
+        CSMTP_CLOSED
+        CSMTP_CLOSED_AMIDST
+        CSMTP_NO_CHUNKING
+        CSMTP_NO_MEMORY
+        CSMTP_UNREADABLE
+
+    ctypedef struct csmtp_chunk:
+        const uint8_t *octets
+        size_t count
+
+    ctypedef struct csmtp_kept:
+        int code
+        size_t text
+        size_t text_count
+
+    ctypedef struct csmtp_recipient:
+        csmtp_kept reply
+        csmtp_stage stage
+
+    ctypedef struct csmtp_message:
+        void *tag
+        csmtp_recipient *recipients
+        size_t recipient_count
+        size_t others
+        csmtp_stage stage
+        csmtp_kept reply
+
+    ctypedef struct csmtp_pipeline:
+        bint strict
+        bint proved
+        size_t count
+        size_t octets
+        uint64_t booked
+        uint64_t emitted
+        uint64_t written
+        csmtp_reply_status unreadable
+        csmtp_fault fault
+        csmtp_kept fault_reply
+        uint8_t *texts
+
+    void csmtp_pipeline_init(
+        csmtp_pipeline *pipeline, csmtp_receive *receive, csmtp_gear gear, bint lmtp, bint strict,
+        bint proved, size_t large
+    )
+    bint csmtp_pipeline_push(
+        csmtp_pipeline *pipeline, void *tag, void *owner, const csmtp_chunk *commands,
+        size_t command_count, const csmtp_chunk *chunks, size_t chunk_count, int64_t terminator
+    )
+    void csmtp_pipeline_release(csmtp_pipeline *pipeline)
+    unsigned csmtp_pipeline_want(const csmtp_pipeline *pipeline)
+    csmtp_phase csmtp_pipeline_phase(const csmtp_pipeline *pipeline)
+    size_t csmtp_pipeline_gather(
+        const csmtp_pipeline *pipeline, csmtp_chunk *chunks, size_t max_chunks, size_t max_octets
+    )
+    void csmtp_pipeline_wrote(csmtp_pipeline *pipeline, size_t count)
+    csmtp_reply_status csmtp_pipeline_receive(csmtp_pipeline *pipeline)
+    void csmtp_pipeline_book(
+        csmtp_pipeline *pipeline, int code, const uint8_t *text, size_t count
+    )
+    void csmtp_pipeline_fail(csmtp_pipeline *pipeline, csmtp_fault fault, bint in_doubt)
+    const csmtp_message *csmtp_pipeline_settled(const csmtp_pipeline *pipeline)
+
+
+cdef extern from "pipeline.h":
+    # With the GIL, which release needs.
+    void csmtp_pipeline_free(csmtp_pipeline *pipeline, void (*release)(void *) noexcept)
+    void csmtp_pipeline_drop(csmtp_pipeline *pipeline, void (*release)(void *) noexcept)
+
+
+cdef class Content:
+    cdef list _owners
+    cdef csmtp_chunk *_chunks
+    cdef size_t _chunk_count
+    cdef readonly size_t octets, size, longest_line
+    cdef readonly Py_ssize_t terminator
+    cdef readonly bint has_nul, has_8bit
+
+    cdef int _add(self, bytes chunk) except -1
+    cdef bytes _encode(self, list buffers, bint dots)
+
+
+cdef class Pipeline:
+    cdef csmtp_pipeline table
+    cdef ReplyBuffer _replies
+    cdef object _failure
+    cdef size_t _pulled
+    cdef bint running  # by a driver, without the GIL
+
+    cdef int check_idle(self) except -1
+    cdef int received(self, csmtp_reply_status status) except -1
+    cdef int _note_failure(self) except -1
+    cdef tuple _reply(self, const csmtp_kept *reply)

@@ -1,0 +1,100 @@
+"""A pipeline over a socket pair, and who sits at the other end."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from csmtplib import kernel
+from csmtplib.kernel.transaction import Gear
+from csmtplib.protocol.limits import Limits
+
+from ..protocol.serving import Host
+
+DEADLINE = 10.0
+
+HAS_FD_LOOP = kernel.implementation == "c" and sys.platform != "win32"
+
+# More than any test takes, and not for ever.
+PATIENT = Limits((DEADLINE,) * 4, None)
+
+
+class Client:
+    """A pipeline with its receive buffer."""
+
+    def __init__(
+        self,
+        gear: Gear = Gear.PIPELINED,
+        *,
+        strict: bool = True,
+        proved: bool = True,
+        large: int = 1 << 30,
+    ) -> None:
+        self.gear = gear
+        self.replies = kernel.ReplyBuffer(8192, 65536)
+        self.pipeline = kernel.Pipeline(self.replies, gear, False, strict, proved, large)
+
+    def push(self, tag: object, text: bytes = b"text\r\n", recipients: int = 1) -> None:
+        commands = [b"MAIL FROM:<a@x>\r\n", *[b"RCPT TO:<b@x>\r\n"] * recipients]
+        self.pipeline.push(tag, commands, kernel.Content(text, self.gear != Gear.CHUNKED))
+
+    def told(self) -> list[tuple[object, int]]:
+        """Tags and stages of the messages that are settled."""
+        return [(tag, stage) for tag, stage, _, _ in self.pipeline.take()]
+
+
+@contextmanager
+def socket_pair(buffer: int | None = None) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """The client's end and the server's, with a deadline; their buffers as small as they may be
+    where that is asked for."""
+    ends = socket.socketpair()
+    try:
+        for each in ends:
+            each.settimeout(DEADLINE)
+            if buffer is not None:
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        yield ends
+    finally:
+        for each in ends:
+            each.close()
+
+
+@contextmanager
+def in_thread(function: Callable[[], object]) -> Iterator[threading.Thread]:
+    """Runs a function beside the block, which waits for it at its end and raises what it raised."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            function()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        thread.join(DEADLINE)
+    assert not thread.is_alive(), "the other side has not come to its end"
+    if errors:
+        raise errors[0]
+
+
+def serve(host: Host, sock: socket.socket, *, size: int = 1 << 16, pause: float = 0.0) -> None:
+    """Talks to the client until one of them hangs up; reads so many octets at a time, and none
+    before it could say what it had to say."""
+    try:
+        while not host.hung_up and (octets := sock.recv(size)):
+            if pause:
+                time.sleep(pause)
+            sock.sendall(host.take(octets))
+    except (ConnectionError, TimeoutError):
+        pass
+    finally:
+        sock.close()

@@ -1,0 +1,609 @@
+"""drive/pump.py, and the loop in C beside it: a pipeline over a socket, whatever the peer does."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import struct
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import trustme
+
+from csmtplib.drive import transactions
+from csmtplib.drive.pump import pump
+from csmtplib.kernel.errors import ReplyUnexpected, SessionClosed
+from csmtplib.kernel.transaction import Gear, Phase, Stage
+from csmtplib.protocol import limits
+from csmtplib.protocol.limits import Limits
+
+from ..protocol.serving import Host
+from .talking import DEADLINE, HAS_FD_LOOP, PATIENT, Client, in_thread, serve, socket_pair
+
+Run = Callable[..., None]
+
+OK = Stage.CONTENT
+
+
+def by_poll(
+    client: Client, sock: Any, target: int = 0, allowed: Limits = PATIENT, **seconds: float | None
+) -> None:
+    pump(
+        client.pipeline,
+        client.replies,
+        sock,
+        target,
+        allowed,
+        can_poll=True,
+        **{"seconds": None, **seconds},
+    )
+
+
+def by_blink(
+    client: Client, sock: Any, target: int = 0, allowed: Limits = PATIENT, **seconds: float | None
+) -> None:
+    pump(
+        client.pipeline,
+        client.replies,
+        sock,
+        target,
+        allowed,
+        can_poll=False,
+        **{"seconds": None, **seconds},
+    )
+
+
+def by_descriptor(
+    client: Client, sock: Any, target: int = 0, allowed: Limits = PATIENT, **seconds: float | None
+) -> None:
+    transactions.run(client.pipeline, client.replies, sock, target, allowed, **seconds)
+
+
+RUNS: dict[str, Run] = {"poll": by_poll, "blink": by_blink}
+if HAS_FD_LOOP:
+    RUNS["descriptor"] = by_descriptor
+
+
+@pytest.fixture(params=list(RUNS))
+def run(request: pytest.FixtureRequest) -> Run:
+    """A driver: waiting by poll(), by recv(), or the one in C."""
+    return RUNS[request.param]
+
+
+# Conversations
+
+
+@pytest.mark.parametrize("gear", list(Gear), ids=lambda gear: gear.name.lower())
+def test_messages(run: Run, gear: Gear) -> None:
+    host = Host(rcpt=["250 ok", "550 no", "250 ok"])
+    client = Client(gear, proved=False)
+    texts = [b"%d\r\n" % number for number in range(20)]
+    with socket_pair() as (sock, other), in_thread(lambda: serve(host, other)):
+        for number, text in enumerate(texts):
+            client.push(number, text)
+        run(client, sock)
+        sock.close()
+    assert client.pipeline.failure is None
+    assert client.told() == [(n, Stage.RCPT if n == 1 else OK) for n in range(20)]
+    assert host.texts == [text for text in texts if text != b"1\r\n"]
+
+
+@pytest.mark.parametrize("gear", [Gear.PIPELINED, Gear.CHUNKED])
+@pytest.mark.parametrize("size", [1, 100, 1 << 16])
+def test_peer_that_does_not_read_until_its_replies_are_read(
+    run: Run, gear: Gear, size: int
+) -> None:
+    """Both sides with full buffers: who only writes waits for ever."""
+    text = (b"x" * 998 + b"\r\n") * {1: 1, 100: 20, 1 << 16: 100}[size]
+    count = 5
+    host = Host(message="250-" + "y" * 500 + "\r\n250 queued", rcpt="250 " + "z" * 500)
+    client = Client(gear)
+    with (
+        socket_pair(buffer=1024) as (sock, other),
+        in_thread(lambda: serve(host, other, size=size)),
+    ):
+        for number in range(count):
+            client.push(number, text, recipients=3)
+        run(client, sock)
+        sock.close()
+    assert client.pipeline.failure is None
+    assert client.told() == [(number, OK) for number in range(count)]
+    assert host.texts == [text] * count
+
+
+def test_up_to_a_target(run: Run) -> None:
+    host = Host()
+    client = Client()
+    with socket_pair() as (sock, other), in_thread(lambda: serve(host, other)):
+        for number in range(10):
+            client.push(number)
+        run(client, sock, 4)
+        assert len(client.pipeline) <= 4
+        told = client.told()
+        assert [tag for tag, _ in told] == list(range(len(told)))
+        assert len(told) >= 6
+        run(client, sock)
+        assert len(told) + len(client.told()) == 10
+        sock.close()
+
+
+def test_nothing_to_do(run: Run) -> None:
+    client = Client()
+    with socket_pair() as (sock, _):
+        run(client, sock)
+        run(client, sock, 5)
+        run(client, sock, seconds=0)
+    assert client.pipeline.failure is None
+
+
+def test_a_pipeline_that_failed_is_left_alone(run: Run) -> None:
+    client = Client()
+    client.push(0)
+    error = ConnectionResetError("before")
+    client.pipeline.lose(error)
+    with socket_pair() as (sock, other):
+        run(client, sock)
+        other.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            other.recv(1)
+    assert client.pipeline.failure is error
+
+
+def test_without_waiting(run: Run) -> None:
+    client = Client()
+    client.push(0)
+    with socket_pair() as (sock, other):
+        run(client, sock, seconds=0)
+        assert other.recv(100) == b"MAIL FROM:<a@x>\r\nRCPT TO:<b@x>\r\nDATA\r\n"
+        run(client, sock, seconds=0)
+        assert client.pipeline.failure is None
+        other.sendall(b"250 ok\r\n250 ok\r\n354 go\r\n")
+        run(client, sock, seconds=0)
+        assert other.recv(100) == b"text\r\n.\r\n"
+        run(client, sock, seconds=0)
+        assert client.told() == []
+        other.sendall(b"250 queued\r\n")
+        run(client, sock, seconds=0)
+        assert client.told() == [(0, OK)]
+
+
+def test_without_waiting_for_a_peer_that_does_not_read(run: Run) -> None:
+    client = Client(Gear.CHUNKED)
+    client.push(0, b"x" * 990 + b"\r\n" + b"y\r\n" * 100_000)
+    with socket_pair(buffer=1024) as (sock, other):
+        begun = time.monotonic()
+        run(client, sock, seconds=0)
+        assert time.monotonic() - begun < DEADLINE / 2
+        assert client.pipeline.failure is None
+        assert other.recv(10) == b"MAIL FROM:"
+
+
+def test_the_sockets_timeout_is_as_before(run: Run) -> None:
+    for timeout in (None, 3.5):
+        with socket_pair() as (sock, other), in_thread(lambda other=other: serve(Host(), other)):  # type: ignore[misc]
+            sock.settimeout(timeout)
+            client = Client()
+            client.push(0)
+            run(client, sock)
+            assert sock.gettimeout() == timeout
+            sock.close()
+
+
+def test_a_reply_before_the_transaction(run: Run) -> None:
+    """Whatever the server says unasked is seen before anything is sent."""
+    client = Client()
+    with socket_pair() as (sock, other):
+        other.sendall(b"421 4.3.2 shutting down\r\n")
+        client.push(0)
+        run(client, sock)
+        other.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            other.recv(1)
+    assert isinstance(client.pipeline.failure, SessionClosed)
+    assert client.told() == [(0, Stage.LOST)]
+
+
+def test_a_surplus_reply(run: Run) -> None:
+    client = Client()
+    with socket_pair() as (sock, other):
+        other.sendall(b"250 for nobody\r\n")
+        client.push(0)
+        run(client, sock)
+    assert isinstance(client.pipeline.failure, ReplyUnexpected)
+    assert client.told() == [(0, Stage.LOST)]
+
+
+# What was received before, by another reader of the connection
+
+
+def test_what_was_received_before_is_booked_first() -> None:
+    client = Client()
+    client.replies.feed(b"421 bye\r\n")
+    client.push(0)
+    with socket_pair() as (sock, other):
+        transactions.run(client.pipeline, client.replies, sock, 0, PATIENT)
+        other.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            other.recv(1)
+    assert isinstance(client.pipeline.failure, SessionClosed)
+
+
+# The end
+
+
+def test_the_server_closes(run: Run) -> None:
+    client = Client()
+    with socket_pair() as (sock, other), in_thread(lambda: serve(Host(message=None), other)):
+        client.push(0)
+        client.push(1)
+        run(client, sock)
+    # What it was sent behind the message is not answered either, and has no message in it.
+    assert client.told() == [(0, Stage.IN_DOUBT), (1, Stage.LOST)]
+    assert client.pipeline.failure is not None
+
+
+def test_end_of_the_stream(run: Run) -> None:
+    client = Client()
+    with socket_pair() as (sock, other):
+        other.shutdown(socket.SHUT_WR)
+        client.push(0)
+        run(client, sock)
+    assert isinstance(client.pipeline.failure, EOFError)
+
+
+def test_what_it_said_before_it_closed_is_read(run: Run) -> None:
+    """Also where it no longer takes what is sent."""
+    client = Client(Gear.CHUNKED)
+    with socket_pair() as (sock, other):
+        # Pushed and begun, so that the driver writes first.
+        client.push(0, b"x\r\n" * 1_000_000)
+        run(client, sock, seconds=0)
+        other.sendall(b"421 go away\r\n")
+        other.close()
+        run(client, sock)
+    assert isinstance(client.pipeline.failure, SessionClosed)
+
+
+def test_reset(run: Run) -> None:
+    client = Client()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as sock,
+    ):
+        other, _ = listener.accept()
+        client.push(0)
+        run(client, sock, seconds=0)
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        other.close()
+        run(client, sock)
+    assert isinstance(client.pipeline.failure, ConnectionResetError)
+    assert client.told() == [(0, Stage.LOST)]
+
+
+def test_a_socket_that_is_closed() -> None:
+    client = Client()
+    client.push(0)
+    with socket_pair() as (sock, _):
+        sock.close()
+        transactions.run(client.pipeline, client.replies, sock, 0, PATIENT)
+    assert isinstance(client.pipeline.failure, OSError)
+
+
+# Time limits
+
+
+SHORT = 0.05
+
+
+def spent(run: Run, client: Client, sock: socket.socket, allowed: Limits) -> float:
+    begun = time.monotonic()
+    run(client, sock, 0, allowed)
+    return time.monotonic() - begun
+
+
+@pytest.mark.parametrize("idle", [None, SHORT])
+def test_a_server_that_says_nothing(run: Run, idle: float | None) -> None:
+    client = Client()
+    client.push(0)
+    phase = DEADLINE if idle is not None else SHORT
+    with socket_pair() as (sock, _):
+        seconds = spent(run, client, sock, Limits((phase, DEADLINE, DEADLINE, DEADLINE), idle))
+    assert SHORT <= seconds < DEADLINE / 2
+    assert isinstance(client.pipeline.failure, TimeoutError)
+    assert str(client.pipeline.failure) == limits.NO_PROGRESS % SHORT
+    assert client.told() == [(0, Stage.LOST)]
+
+
+@pytest.mark.parametrize("phase", list(Phase), ids=lambda phase: phase.name.lower())
+def test_each_phase_has_a_limit(run: Run, phase: Phase) -> None:
+    """The others have time."""
+    client = Client()
+    client.push(0, b"x\r\n" * (1_000_000 if phase == Phase.BLOCK else 1))
+    allowed = [DEADLINE] * 4
+    allowed[phase] = SHORT
+    with socket_pair() as (sock, other):
+        run(client, sock, seconds=0)
+        if phase != Phase.COMMAND:
+            other.sendall(b"250 ok\r\n250 ok\r\n")
+        if phase in (Phase.BLOCK, Phase.CONTENT):
+            other.sendall(b"354 go\r\n")
+        seconds = spent(run, client, sock, Limits(tuple(allowed), None))  # type: ignore[arg-type]
+    assert SHORT <= seconds < DEADLINE / 2
+    assert isinstance(client.pipeline.failure, TimeoutError)
+    assert client.told() == [(0, Stage.IN_DOUBT if phase == Phase.CONTENT else Stage.LOST)]
+
+
+def test_a_dribbling_server(run: Run) -> None:
+    """An octet now and then is progress, up to the limit of the phase."""
+    client = Client()
+    client.push(0)
+    stop = time.monotonic() + DEADLINE
+
+    def dribble(other: socket.socket) -> None:
+        other.settimeout(DEADLINE)
+        other.recv(1000)
+        with contextlib.suppress(OSError):
+            while time.monotonic() < stop:
+                other.sendall(b"2")
+                time.sleep(SHORT / 10)
+
+    with socket_pair() as (sock, other), in_thread(lambda: dribble(other)):
+        allowed = Limits((4 * SHORT, DEADLINE, DEADLINE, DEADLINE), 2 * SHORT)
+        seconds = spent(run, client, sock, allowed)
+        sock.close()
+    assert 4 * SHORT <= seconds < DEADLINE / 2
+    assert isinstance(client.pipeline.failure, TimeoutError)
+    assert str(client.pipeline.failure) == limits.NO_PROGRESS % (4 * SHORT)
+
+
+def test_each_reply_has_time_of_its_own(run: Run) -> None:
+    """Ten take longer together than one may."""
+    client = Client()
+    client.push(0, recipients=8)
+    pause = SHORT / 2
+    host = Host()
+
+    def slowly(other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while octets := other.recv(1000):
+                for line in host.take(octets).splitlines(keepends=True):
+                    time.sleep(pause)
+                    other.sendall(line)
+
+    with socket_pair() as (sock, other), in_thread(lambda: slowly(other)):
+        seconds = spent(run, client, sock, Limits((4 * pause,) * 4, None))
+        sock.close()
+    assert client.pipeline.failure is None
+    assert seconds > 8 * pause
+    assert client.told() == [(0, OK)]
+
+
+def test_each_block_has_time_of_its_own(run: Run) -> None:
+    client = Client(Gear.CHUNKED)
+    client.push(0, b"x\r\n" * 50_000)
+    host = Host()
+    with (
+        socket_pair(buffer=1024) as (sock, other),
+        in_thread(lambda: serve(host, other, size=8192, pause=SHORT / 10)),
+    ):
+        seconds = spent(run, client, sock, Limits((DEADLINE, SHORT, 2 * SHORT, DEADLINE), None))
+        sock.close()
+    assert client.pipeline.failure is None
+    assert seconds > 2 * SHORT
+    assert host.texts == [b"x\r\n" * 50_000]
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A client's, and a server's that it trusts."""
+    authority = trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(server)
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    return client, server
+
+
+@contextlib.contextmanager
+def tls_pair(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+    serve_it: Callable[[ssl.SSLSocket], None],
+    buffer: int = 4096,
+) -> Iterator[ssl.SSLSocket]:
+    client_context, server_context = contexts
+
+    def run_server(plain: socket.socket) -> None:
+        with server_context.wrap_socket(plain, server_side=True) as other:
+            serve_it(other)
+
+    with (
+        socket_pair(buffer=buffer) as (plain, other),
+        in_thread(lambda: run_server(other)),
+        client_context.wrap_socket(plain, server_hostname="localhost") as sock,
+    ):
+        yield sock
+
+
+@pytest.mark.parametrize("run", [by_poll, by_blink])
+@pytest.mark.parametrize("gear", [Gear.PIPELINED, Gear.CHUNKED])
+@pytest.mark.parametrize("size", [1000, 1 << 16])
+def test_tls_and_a_peer_that_does_not_read_until_its_replies_are_read(
+    run: Run,
+    gear: Gear,
+    size: int,
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    text = (b"x" * 998 + b"\r\n") * 100
+    host = Host(message="250 " + "y" * 500, rcpt="250 " + "z" * 500)
+    client = Client(gear)
+    with tls_pair(contexts, lambda other: serve(host, other, size=size)) as sock:
+        for number in range(20):
+            client.push(number, text, recipients=3)
+        run(client, sock)
+    assert client.pipeline.failure is None
+    assert client.told() == [(number, OK) for number in range(20)]
+    assert host.texts == [text] * 20
+
+
+@pytest.mark.parametrize("run", [by_poll, by_blink])
+def test_tls_while_the_pipeline_grows(
+    run: Run, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    """What a write was tried with is longer when it is tried again."""
+    host = Host()
+    client = Client(Gear.CHUNKED)
+    texts = [b"%d" % number + b"x" * 900 + b"\r\n" for number in range(200)]
+    with tls_pair(contexts, lambda other: serve(host, other, size=4096, pause=0.001)) as sock:
+        for number, text in enumerate(texts):
+            client.push(number, text)
+            run(client, sock, seconds=0)
+        run(client, sock)
+    assert client.pipeline.failure is None
+    assert client.told() == [(number, OK) for number in range(200)]
+    assert host.texts == texts
+
+
+@pytest.mark.parametrize("run", [by_poll, by_blink])
+def test_tls_answer_to_a_record_that_was_tried_with_less_behind_it(
+    run: Run, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    """The server has the first message, and the driver waits for the second to leave."""
+    host = Host()
+    client = Client(Gear.CHUNKED)
+    texts = [b"a" * 998 + b"\r\n", b"b" * 998 + b"\r\n"]
+
+    def hesitate(other: ssl.SSLSocket) -> None:
+        time.sleep(0.2)
+        octets = b""
+        while not octets.endswith(texts[0]):
+            octets += other.recv(1 << 16)
+        other.sendall(host.take(octets))
+        time.sleep(0.2)
+        serve(host, other)
+
+    with tls_pair(contexts, hesitate, buffer=1024) as sock:
+        client.push(0, texts[0] * 6)
+        run(client, sock, seconds=0)
+        client.push(1, texts[1] * 100)
+        run(client, sock, seconds=0)
+        run(client, sock)
+    assert client.pipeline.failure is None
+    assert client.told() == [(0, OK), (1, OK)]
+    assert host.texts == [texts[0] * 6, texts[1] * 100]
+
+
+@pytest.mark.parametrize("run", [by_poll, by_blink])
+def test_tls_holds_more_than_is_read_at_once(
+    run: Run, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    """One record of 16 KiB is deciphered at once, and the descriptor has nothing to say then."""
+    said = [b"250-%s\r\n" % (b"z" * 500)] * 31 + [b"250 ok\r\n"]
+    client = Client(Gear.LOCKSTEP)
+    client.push(0)
+
+    def talk(other: ssl.SSLSocket) -> None:
+        assert other.recv(100).startswith(b"MAIL")
+        other.sendall(b"".join(said))
+        assert other.recv(100).startswith(b"RCPT")
+        other.sendall(b"".join(said))
+        other.recv(100)
+
+    begun = time.monotonic()
+    with tls_pair(contexts, talk) as sock:
+        run(client, sock, 0, Limits((1.0, 1.0, 0.5, 1.0), 1.0))
+    assert time.monotonic() - begun < DEADLINE / 2
+    assert client.pipeline.booked == 2
+
+
+@pytest.mark.parametrize("run", [by_poll, by_blink])
+def test_tls_time_limit(run: Run, contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    client = Client()
+    client.push(0)
+
+    def be_silent(other: ssl.SSLSocket) -> None:
+        while other.recv(1000):
+            pass
+
+    with tls_pair(contexts, be_silent) as sock:
+        seconds = spent(run, client, sock, Limits((SHORT, DEADLINE, DEADLINE, DEADLINE), None))
+    assert SHORT <= seconds < DEADLINE / 2
+    assert isinstance(client.pipeline.failure, TimeoutError)
+
+
+# Sockets of other makes
+
+
+class Wrapper:
+    """As little as is asked of a socket; what is sent goes in small pieces."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def send(self, octets: bytes) -> int:
+        return self._sock.send(octets[:100])
+
+    def recv(self, size: int) -> bytes:
+        return self._sock.recv(min(size, 7))
+
+    def settimeout(self, seconds: float | None) -> None:
+        self._sock.settimeout(seconds)
+
+    def gettimeout(self) -> float | None:
+        return self._sock.gettimeout()
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+
+@pytest.mark.parametrize("gear", [Gear.PIPELINED, Gear.CHUNKED])
+def test_a_socket_of_another_make(gear: Gear) -> None:
+    host = Host()
+    client = Client(gear)
+    with socket_pair(buffer=1024) as (sock, other), in_thread(lambda: serve(host, other, size=50)):
+        for number in range(10):
+            client.push(number, b"text\r\n" * 100)
+        transactions.run(client.pipeline, client.replies, Wrapper(sock), 0, PATIENT)
+        sock.close()
+    assert client.told() == [(number, OK) for number in range(10)]
+    assert host.texts == [b"text\r\n" * 100] * 10
+
+
+def test_a_socket_that_says_by_zero_that_it_would_have_to_wait() -> None:
+    """As gevent's do over TLS. It has written nothing then, and time goes on."""
+
+    class Blocked(Wrapper):
+        calls = 0
+
+        def send(self, octets: bytes) -> int:
+            self.calls += 1
+            assert self.calls < 10_000, "it is asked again and again, without a wait"
+            return 0
+
+    client = Client()
+    client.push(0)
+    allowed = Limits((SHORT,) * 4, SHORT)
+    with socket_pair() as (sock, _):
+        transactions.run(client.pipeline, client.replies, Blocked(sock), 0, allowed)
+    assert isinstance(client.pipeline.failure, TimeoutError)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no poll() to do without")
+def test_without_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on systems that have select() alone."""
+    import select
+
+    monkeypatch.delattr(select, "poll")
+    host = Host()
+    client = Client()
+    with socket_pair(buffer=1024) as (sock, other), in_thread(lambda: serve(host, other)):
+        client.push(0, b"text\r\n" * 10_000)
+        by_poll(client, sock)
+        sock.close()
+    assert client.told() == [(0, OK)]

@@ -1,0 +1,72 @@
+"""A pipeline that is told what the server says, and tells what it sends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from csmtplib.kernel.transaction import Gear
+
+if TYPE_CHECKING:
+    from csmtplib.kernel.transaction import Settled
+
+EVERYTHING = 1 << 30
+
+
+class Core(NamedTuple):
+    """Both modules of one implementation; a pipeline of one does not take a buffer of the other."""
+
+    kernels: ModuleType
+    pipelines: ModuleType
+
+
+def envelope(sender: str, recipients: Iterable[str]) -> list[bytes]:
+    commands = [f"MAIL FROM:<{sender}>", *(f"RCPT TO:<{each}>" for each in recipients)]
+    return [command.encode() + b"\r\n" for command in commands]
+
+
+class Talk:
+    """One side of a conversation: a pipeline with its receive buffer."""
+
+    def __init__(
+        self,
+        core: Core,
+        gear: Gear,
+        *,
+        lmtp: bool = False,
+        strict: bool = True,
+        proved: bool = False,
+        large: int = 1 << 20,
+    ) -> None:
+        self.core = core
+        self.gear = gear
+        self.replies = core.kernels.ReplyBuffer(8192, 65536)
+        self.pipeline: Any = core.pipelines.Pipeline(
+            self.replies, gear, lmtp, strict, proved, large
+        )
+
+    def content(self, *chunks: bytes) -> Any:
+        return self.core.pipelines.Content(chunks, self.gear != Gear.CHUNKED)
+
+    def push(
+        self, tag: object = "m", recipients: Sequence[str] = ("r",), text: bytes = b"text\r\n"
+    ) -> None:
+        self.pipeline.push(tag, envelope("s", recipients), self.content(text))
+
+    def sent(self, limit: int = EVERYTHING, piece: int = EVERYTHING) -> bytes:
+        """What is pulled and written, at most `limit` octets, `piece` by `piece`."""
+        sent = b""
+        while pulled := self.pipeline.pull(min(piece, limit - len(sent))):
+            self.pipeline.wrote(len(pulled))
+            sent += pulled
+        return sent
+
+    def hear(self, said: bytes, piece: int = EVERYTHING) -> None:
+        for start in range(0, len(said), piece):
+            self.replies.feed(said[start : start + piece])
+            self.pipeline.receive()
+
+    def told(self) -> list[Settled]:
+        settled: list[Settled] = self.pipeline.take()
+        return settled

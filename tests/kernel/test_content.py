@@ -1,0 +1,220 @@
+"""The octets of a message, as a pipeline sends them: compiled = pure = BodyEncoder = stdlib."""
+
+from __future__ import annotations
+
+import itertools
+import smtplib
+import sys
+from array import array
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from csmtplib.kernel import _python_pipeline
+from csmtplib.kernel.transaction import Gear
+
+from .conftest import CORES
+from .talking import Core, Talk
+from .test_body import bodies, fix_eols, on_the_wire
+
+every_core = pytest.mark.parametrize("core", CORES.values(), ids=CORES.keys())
+
+SHORT = [
+    bytes(octets) for length in range(7) for octets in itertools.product(b"\r\n.a", repeat=length)
+]
+
+
+def chunkings(text: bytes) -> Iterator[list[bytes]]:
+    """Every way to cut a text."""
+    inner = range(1, len(text))
+    for count in range(len(text) or 1):
+        for cuts in itertools.combinations(inner, count):
+            yield [text[start:stop] for start, stop in itertools.pairwise((0, *cuts, len(text)))]
+
+
+def whole_lines(text: bytes) -> bytes:
+    """A text with CR LF at the end of each line, the last one included."""
+    octets: bytes = fix_eols(text.decode("latin-1")).encode("latin-1")
+    return octets if not octets or octets.endswith(b"\r\n") else octets + b"\r\n"
+
+
+def encoded(core: Core, text: bytes, dots: bool) -> bytes:
+    encoder = core.kernels.BodyEncoder(dots)
+    octets: bytes = encoder.encode(text) + encoder.finish()
+    return octets
+
+
+def facts(content: Any) -> tuple[int, int, int, bool, bool]:
+    """All there is to know of a content but the octets."""
+    return (
+        content.octets,
+        content.size,
+        content.longest_line,
+        content.has_nul,
+        content.has_8bit,
+    )
+
+
+def expected_facts(core: Core, text: bytes, dots: bool) -> tuple[int, int, int, bool, bool]:
+    octets = len(on_the_wire(text) if dots else whole_lines(text))
+    return octets, len(whole_lines(text)), *core.kernels.survey(text)
+
+
+def sent(core: Core, *contents: Any) -> list[bytes]:
+    """What a pipeline sends of contents. In the gear that streams it does so unasked, and says how
+    many octets come; whether dots are doubled there is none of its business."""
+    talk = Talk(core, Gear.CHUNKED, proved=True)
+    for content in contents:
+        talk.pipeline.push(None, [b"M", b"R"], content)
+    stream, found = talk.sent(), []
+    for number, content in enumerate(contents):
+        command = b"MRBDAT %d LAST\r\n" % content.octets
+        head = b"RSET\r\n" + command if number else command
+        assert stream.startswith(head)
+        found.append(stream[len(head) : len(head) + content.octets])
+        stream = stream[len(head) + content.octets :]
+    assert not stream
+    return found
+
+
+@pytest.mark.parametrize("dots", [True, False])
+def test_short_texts_in_every_chunking(core: Core, dots: bool) -> None:
+    for text in SHORT:
+        wire = on_the_wire(text) if dots else whole_lines(text)
+        assert encoded(core, text, dots) == wire
+        contents = [core.pipelines.Content(chunks, dots) for chunks in chunkings(text)]
+        wanted = expected_facts(core, text, dots)
+        assert {facts(content) for content in contents} == {wanted}, text
+        assert set(sent(core, *contents)) == {wire}, text
+
+
+@pytest.mark.parametrize(
+    ("text", "octets", "size", "terminator"),
+    [
+        # RFC 1870 section 5 counts neither what is added for transparency nor the terminator.
+        (b"", 3, 0, 0),
+        (b".", 7, 3, 2),
+        (b"a", 6, 3, 1),
+        (b"a\r", 6, 3, 2),
+        (b"a\n", 6, 3, 3),
+        (b"a\r\n", 6, 3, 3),
+        (b"a\n\n.b", 13, 9, 8),
+    ],
+)
+def test_what_counts_with_dots(
+    core: Core, text: bytes, octets: int, size: int, terminator: int
+) -> None:
+    content = core.pipelines.Content([text], True)
+    assert (content.octets, content.size, content.terminator) == (octets, size, terminator)
+    # All behind it ends the message, and nothing before.
+    wire = on_the_wire(text)
+    assert wire[terminator:] in (b".\r\n", b"\n.\r\n", b"\r\n.\r\n")
+
+
+@pytest.mark.parametrize("text", [b"", b".", b"a", b"a\r", b"a\n", b"a\r\n", b"\0" * 50])
+def test_what_counts_without_dots(core: Core, text: bytes) -> None:
+    content = core.pipelines.Content([text], False)
+    assert content.octets == content.size == len(whole_lines(text))
+    # A count ends it, so it is complete with its last octet; an empty one before its first.
+    assert content.terminator == content.octets - 1
+
+
+@pytest.mark.parametrize("dots", [True, False])
+@pytest.mark.parametrize("nothing", [[], [b""], [b"", bytearray(), memoryview(b"")]])
+def test_an_empty_text(core: Core, nothing: list[bytes], dots: bool) -> None:
+    content = core.pipelines.Content(nothing, dots)
+    assert facts(content) == (3 if dots else 0, 0, 0, False, False)
+    assert sent(core, content) == [b".\r\n" if dots else b""]
+
+
+@pytest.mark.parametrize("end", [b".\r\n", b"\r\n.\r\n"])
+def test_octets_that_are_sent_as_they_are(core: Core, end: bytes) -> None:
+    chunks = [b"\n.a\r", b"", b"\n\0\xff", b"."]
+    content = core.pipelines.Content(chunks, True, end)
+    text = b"".join(chunks)
+    assert sent(core, content) == [text + end]
+    assert content.octets == len(text) + len(end)
+    assert content.terminator == len(text)
+    # Not found out.
+    assert facts(content)[1:] == (0, 0, False, False)
+
+
+def test_a_chunk_that_is_sent_as_it_is(core: Core) -> None:
+    content = core.pipelines.Content([b".a\r", b"b"], False, end=b"")
+    assert sent(core, content) == [b".a\rb"]
+    assert (content.octets, content.terminator) == (4, 3)
+
+
+@every_core
+@pytest.mark.parametrize("dots", [True, False])
+@settings(max_examples=150)
+@given(text=bodies, cuts=st.lists(st.integers(0, 10_000), max_size=8), repeat=st.integers(1, 40))
+def test_texts_in_chunks(core: Core, dots: bool, text: bytes, cuts: list[int], repeat: int) -> None:
+    text *= repeat
+    borders = sorted({0, len(text), *(cut % (len(text) + 1) for cut in cuts)})
+    chunks = [text[start:stop] for start, stop in itertools.pairwise(borders)]
+    content = core.pipelines.Content(chunks, dots)
+    assert facts(content) == expected_facts(core, text, dots)
+    assert sent(core, content) == [on_the_wire(text) if dots else whole_lines(text)]
+
+
+def test_the_stdlib_sends_the_same(core: Core) -> None:
+    class Recorder(smtplib.SMTP):
+        sent = b""
+
+        def send(self, s: object) -> None:
+            self.sent += s if isinstance(s, bytes) else str(s).encode()
+
+        def getreply(self) -> tuple[int, bytes]:
+            return 354, b""
+
+    for text in SHORT[1:400]:
+        stdlib = Recorder(local_hostname="client.example")
+        stdlib.data(text.decode())
+        content = core.pipelines.Content([text], True)
+        assert stdlib.sent == b"data\r\n" + sent(core, content)[0]
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_what_its_owner_changes_afterwards(core: Core, raw: bool) -> None:
+    text = bytearray(b"line\r\n" * 100)
+    wanted = bytes(text) + b".\r\n"
+    buffers = [text, memoryview(text)]
+    end = (b".\r\n",) if raw else ()
+    contents = [core.pipelines.Content([buffer], True, *end) for buffer in buffers]
+    text[:] = b"\n" * len(text)
+    assert sent(core, *contents) == [wanted, wanted]
+    buffers.clear()
+    text.clear()  # nor is it held
+    assert sent(core, *contents) == [wanted, wanted]
+
+
+def test_buffers_of_any_shape(core: Core) -> None:
+    buffers = [memoryview(b"a.b.c.")[::2], memoryview(array("H", [0x6161, 0x6161]))]
+    content = core.pipelines.Content(iter(buffers), False)
+    assert sent(core, content) == [b"abcaaaa\r\n"]
+
+
+@pytest.mark.parametrize("dots", [True, False])
+@pytest.mark.parametrize("end", [None, b".\r\n"])
+def test_what_needs_no_change_is_not_copied(core: Core, dots: bool, end: bytes | None) -> None:
+    if core.pipelines is _python_pipeline and end is None:
+        pytest.skip("the pure twin finds out by making a copy, and sends that")
+    text = b"line\r\n" * 1000
+    before = sys.getrefcount(text)
+    content = core.pipelines.Content([text, text], dots, end)
+    assert sys.getrefcount(text) == before + 2
+    del content
+    assert sys.getrefcount(text) == before
+
+
+@pytest.mark.parametrize("wrong", ["text", 5, None])
+@pytest.mark.parametrize("end", [None, b""])
+def test_what_is_no_octets_is_refused(core: Core, wrong: object, end: bytes | None) -> None:
+    with pytest.raises(TypeError):
+        core.pipelines.Content([b"a", wrong], True, end)
+    with pytest.raises(TypeError):
+        core.pipelines.Content(5, True, end)

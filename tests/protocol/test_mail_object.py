@@ -1,0 +1,237 @@
+"""protocol/mail_object.py: what callers hand over as a message, and DSN parameters."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from email.message import EmailMessage, Message
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from csmtplib.protocol.mail_object import (
+    DSN,
+    MailObject,
+    buffers_of,
+    content_of,
+    mail_object,
+    xtext,
+)
+
+# Mail objects
+
+
+def test_mail_object_stays_as_it_is() -> None:
+    mail = MailObject("a@x", ["b@x"], b"text")
+    assert mail_object(mail) is mail
+    assert mail == ("a@x", ["b@x"], b"text", (), (), None)
+
+
+@pytest.mark.parametrize("count", [3, 4, 5, 6])
+def test_tuple_in_the_order_of_sendmail(count: int) -> None:
+    values = ("a@x", "b@x", "text", ["RET=HDRS"], ["NOTIFY=NEVER"], DSN(envid="1"))
+    mail = mail_object(values[:count])
+    assert type(mail) is MailObject
+    assert mail == values[:count] + ((), (), None)[count - 3 :]
+
+
+def test_subclass_of_a_mail_object() -> None:
+    class Numbered(MailObject):
+        pass
+
+    mail = mail_object(Numbered("a@x", "b@x", b""))
+    assert type(mail) is MailObject
+    assert mail == ("a@x", "b@x", b"", (), (), None)
+
+
+@pytest.mark.parametrize("message_class", [Message, EmailMessage])
+def test_email_message_has_the_envelope_of_its_headers(message_class: Any) -> None:
+    message = message_class()
+    message["From"] = "A <a@x>"
+    message["To"] = "b@x, C <c@x>"
+    message["Bcc"] = "d@x"
+    mail = mail_object(message)
+    assert mail.from_addr == "a@x"
+    assert sorted(mail.to_addrs) == ["b@x", "c@x", "d@x"]
+    assert mail.msg is message
+    assert mail[3:] == ((), (), None)
+
+
+def test_email_message_without_a_sender() -> None:
+    with pytest.raises(ValueError, match="no From"):
+        mail_object(EmailMessage())
+
+
+@pytest.mark.parametrize(
+    "item",
+    [None, "text", b"text", (), ("a@x", "b@x"), ("a@x",) * 7, ["a@x", "b@x", b""], {"a": 1}, 5],
+    ids=repr,
+)
+def test_what_is_no_message(item: object) -> None:
+    with pytest.raises(TypeError, match=f"not {type(item).__name__}"):
+        mail_object(item)
+
+
+# Contents
+
+
+@pytest.mark.parametrize(
+    ("msg", "octets"),
+    [
+        (b"octets\xff", b"octets\xff"),
+        (b"", b""),
+        ("text\n", b"text\n"),
+        (bytearray(b"ab"), b"ab"),
+        (memoryview(b"abcd")[1:3], b"bc"),
+        ([b"head\n", bytearray(b"bo"), memoryview(b"dy")], b"head\nbody"),
+        ((b"a", b"b"), b"ab"),
+        ([], b""),
+        ((each for each in (b"a", b"b", b"c")), b"abc"),
+    ],
+)
+def test_contents(msg: Any, octets: bytes) -> None:
+    buffers = buffers_of(msg, utf8=False)
+    assert (buffers if isinstance(buffers, bytes) else b"".join(buffers)) == octets
+
+
+def test_octets_are_not_copied() -> None:
+    octets = b"octets" * 1000
+    assert buffers_of(octets, utf8=False) is octets
+    (shared,) = buffers_of([octets], utf8=False)
+    assert shared is octets
+
+
+def test_email_message_is_flattened() -> None:
+    message = EmailMessage()
+    message["From"], message["To"], message["Bcc"] = "a@x", "ö@x", "c@x"
+    message["Subject"] = "ß"
+    message.set_content("ä\n", cte="8bit")
+    plain, utf8 = (buffers_of(message, utf8=each) for each in (False, True))
+    assert b"Subject: =?utf-8?" in plain
+    assert "Subject: ß\r\n".encode() in utf8
+    for octets in (plain, utf8):
+        assert isinstance(octets, bytes)
+        assert octets.endswith(b"\r\n\r\n\xc3\xa4\r\n")
+        assert b"Bcc" not in octets
+
+
+@pytest.mark.parametrize("msg", [None, 5, ["text"], [b"a", "b"], [[b"a"]], {"a": b"b"}], ids=repr)
+def test_what_is_no_content(msg: Any) -> None:
+    with pytest.raises(TypeError, match=f"not {type(msg).__name__}"):
+        buffers_of(msg, utf8=False)
+
+
+def test_text_that_is_not_ascii() -> None:
+    with pytest.raises(UnicodeEncodeError):
+        buffers_of("ä", utf8=True)
+
+
+@given(
+    text=st.text(".a\r\n", max_size=12).map(str.encode),
+    cuts=st.lists(st.integers(0, 12), max_size=3).map(sorted),
+    dots=st.booleans(),
+)
+@example(text=b"a\r\n.\r\n", cuts=[2, 3], dots=True)
+def test_content_is_the_same_wherever_it_is_cut(text: bytes, cuts: list[int], dots: bool) -> None:
+    borders = [0, *cuts, len(text)]
+    pieces = [text[a:b] for a, b in itertools.pairwise(borders)]
+    whole, cut = content_of(text, utf8=False, dots=dots), content_of(pieces, utf8=False, dots=dots)
+    for name in ("octets", "size", "longest_line", "has_nul", "has_8bit", "terminator"):
+        assert getattr(cut, name) == getattr(whole, name), name
+    normal = re.sub(rb"\r\n|\r|\n", b"\r\n", text)
+    if normal and not normal.endswith(b"\r\n"):
+        normal += b"\r\n"
+    assert whole.size == len(normal)
+    gained = len(re.findall(rb"(?m)^\.", normal)) + len(b".\r\n") if dots else 0
+    assert whole.octets == whole.size + gained
+
+
+# Delivery status notifications (RFC 3461)
+
+
+def test_nothing_asked_for() -> None:
+    assert DSN().mail_parameters() == []
+    assert DSN().rcpt_parameters("b@x") == []
+
+
+@pytest.mark.parametrize(
+    ("dsn", "parameters"),
+    [
+        (DSN(ret="FULL"), ["RET=FULL"]),
+        (DSN(ret="hdrs"), ["RET=HDRS"]),
+        (DSN(envid="QQ314159"), ["ENVID=QQ314159"]),
+        (DSN(ret="HDRS", envid="1 +1=2"), ["RET=HDRS", "ENVID=1+20+2B1+3D2"]),
+        (DSN(envid="x" * 100), ["ENVID=" + "x" * 100]),
+        (DSN(notify="NEVER", orcpt={"b@x": "c@x"}), []),
+    ],
+    ids=repr,
+)
+def test_parameters_of_mail(dsn: DSN, parameters: list[str]) -> None:
+    """Section 4.3 and 4.4."""
+    assert dsn.mail_parameters() == parameters
+
+
+@pytest.mark.parametrize(
+    ("dsn", "parameters"),
+    [
+        (DSN(ret="FULL", envid="1"), []),
+        (DSN(notify="NEVER"), ["NOTIFY=NEVER"]),
+        (DSN(notify=["never"]), ["NOTIFY=NEVER"]),
+        (DSN(notify=["SUCCESS", "FAILURE", "DELAY"]), ["NOTIFY=SUCCESS,FAILURE,DELAY"]),
+        (DSN(notify=("delay",)), ["NOTIFY=DELAY"]),
+        (DSN(notify="FAILURE"), ["NOTIFY=FAILURE"]),
+        (DSN(orcpt={"b@x": "d+e=f@x"}), ["ORCPT=rfc822;d+2Be+3Df@x"]),
+        (DSN(orcpt={"c@x": "d@x"}), []),
+        (
+            DSN(notify=["DELAY"], orcpt={"b@x": "d@x"}),
+            ["NOTIFY=DELAY", "ORCPT=rfc822;d@x"],
+        ),
+    ],
+    ids=repr,
+)
+def test_parameters_of_rcpt(dsn: DSN, parameters: list[str]) -> None:
+    """Section 4.1 and 4.2."""
+    assert dsn.rcpt_parameters("b@x") == parameters
+
+
+def test_original_recipient_that_is_not_ascii() -> None:
+    """RFC 6533 section 3."""
+    (parameter,) = DSN(orcpt={"b@x": "ö@x"}).rcpt_parameters("b@x")
+    assert parameter.startswith("ORCPT=utf-8;")
+
+
+@pytest.mark.parametrize(
+    ("dsn", "fault"),
+    [
+        (DSN(ret="BODY"), "RET is FULL or HDRS"),
+        (DSN(ret=""), "RET is FULL or HDRS"),
+        (DSN(envid=""), "ENVID has 1 to 100"),
+        (DSN(envid="x" * 101), "ENVID has 1 to 100"),
+    ],
+    ids=repr,
+)
+def test_what_rfc_3461_does_not_have_in_mail(dsn: DSN, fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        dsn.mail_parameters()
+
+
+@pytest.mark.parametrize(
+    "notify",
+    [["NEVER", "DELAY"], "SUCCESS,FAILURE", ["ALWAYS"], ["NEVER", "NEVER"], [""]],
+    ids=repr,
+)
+def test_what_rfc_3461_does_not_have_in_rcpt(notify: Any) -> None:
+    """NEVER stands alone."""
+    with pytest.raises(ValueError, match="NOTIFY is NEVER, or some"):
+        DSN(notify=notify).rcpt_parameters("b@x")
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+@example("+=\r\n\0 ~!")
+def test_xtext_can_be_read_again(text: str) -> None:
+    """Section 4: hexchar is "+" and two upper-case digits, and the rest is graphic."""
+    encoded = xtext(text)
+    assert re.fullmatch(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*", encoded)
+    assert re.sub(r"\+(..)", lambda found: chr(int(found[1], 16)), encoded) == text
