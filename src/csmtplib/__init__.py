@@ -78,6 +78,32 @@ from .swap import uninstall as uninstall  # noqa: E402
 
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .protocol.mail_object import DSN as DSN
+    from .protocol.mail_object import MailObject as MailObject
+    from .protocol.outcome import Outcome as Outcome
+    from .protocol.outcome import State as State
+    from .protocol.submission import Result as Result
+
+# What is for send_many() alone takes longer to import than smtplib does.
+_LATER = {
+    "DSN": "mail_object",
+    "MailObject": "mail_object",
+    "Outcome": "outcome",
+    "Result": "submission",
+    "State": "outcome",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".protocol.{_LATER[name]}", __name__), name)
+
+
 # The stdlib's, so that "from smtplib import *" gives what it gave.
 __all__ = [
     "SMTP",

@@ -6,6 +6,9 @@ to know. Whatever looks ahead of them, or takes a shorter way, asks here first, 
 
 from __future__ import annotations
 
+from functools import lru_cache
+from operator import attrgetter
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,21 +16,28 @@ if TYPE_CHECKING:
 
     Class = TypeVar("Class", bound=type)
 
-_genuine: dict[str, list[Callable[..., Any]]] = {}
+_genuine: list[dict[str, object]] = []
 
 
 def genuine(cls: Class) -> Class:
-    """Class decorator: remembers the methods that are this class's own."""
-    for name, value in vars(cls).items():
-        if callable(value):
-            _genuine.setdefault(name, []).append(value)
+    """Class decorator: remembers the methods that a class of ours has, before anybody can patch
+    them."""
+    _genuine.append({name: getattr(cls, name) for name in dir(cls)})
     return cls
 
 
 def untouched(client: object, *names: str) -> bool:
     """Whether all these methods of the object are still what a class of ours defines."""
-    return all(
-        name not in client.__dict__
-        and any(getattr(type(client), name) is method for method in _genuine[name])
-        for name in names
-    )
+    methods_of, known = _methods(names)
+    return client.__dict__.keys().isdisjoint(names) and methods_of(type(client)) in known
+
+
+@lru_cache
+def _methods(names: tuple[str, ...]) -> tuple[Callable[[type], Any], set[Any]]:
+    methods_of = attrgetter(*names)
+    known = {
+        tuple(methods[name] for name in names) if len(names) > 1 else methods[names[0]]
+        for methods in _genuine
+        if all(name in methods for name in names)
+    }
+    return methods_of, known

@@ -12,7 +12,9 @@ import csmtplib
 from csmtplib import SMTPDataError, SMTPServerDisconnected
 
 from ..faults.server import Peer, ScriptedServer
+from ..protocol.serving import Host
 from .conftest import MutualTLS
+from .loopback import Loopback
 from .memory import MemoryServer, connected
 
 TIMEOUT = 5.0
@@ -187,3 +189,131 @@ def test_recipient_named_twice_and_accepted_once(server_class: type[MemoryServer
     smtp = client(server)
     assert smtp.sendmail("a@x", ["b@x", "b@x"], "") == {}
     assert smtp.recipient_replies == {"b@x": (250, b"first")}
+
+
+# Where the server takes several commands at once
+
+
+ANSWERS = {"b": "250 b", "c": "452 quota", "d": "250 d", "e": "554 e"}
+
+
+def about(line: str) -> str:
+    """The answer to a message for this recipient."""
+    return ANSWERS[line[len("rcpt to:<")]]
+
+
+def over_loopback(host: Host, *recipients: str, **attributes: Any) -> tuple[Any, Any, bool]:
+    """What sendmail() returned or raised, the replies by recipient, and whether it is open."""
+    with Loopback(host) as server:
+        smtp: Any = csmtplib.LMTP(*server.address, local_hostname="client.test", timeout=TIMEOUT)
+        for name, value in attributes.items():
+            setattr(smtp, name, value)
+        outcome: Any
+        try:
+            outcome = smtp.sendmail("a@x", list(recipients), "hello")
+        except csmtplib.SMTPException as error:
+            outcome = type(error), error.args
+        is_open = smtp.sock is not None
+        if is_open:
+            assert smtp.noop() == (250, b"ok")
+        replies = smtp.recipient_replies
+        smtp.close()
+    return outcome, replies, is_open
+
+
+ways = pytest.mark.parametrize(
+    "way",
+    [{}, {"chunking": True}, {"pipelining": False}],
+    ids=["pipelined", "chunked", "lockstep"],
+)
+
+
+@ways
+def test_pipelined_one_answer_for_each_recipient(way: dict[str, bool]) -> None:
+    host = Host("PIPELINING", "CHUNKING", lmtp=True, message=about)
+    assert over_loopback(host, "b@x", "c@x", "d@x", "e@x", **way) == (
+        {"c@x": (452, b"quota"), "e@x": (554, b"e")},
+        {
+            "b@x": (250, b"b"),
+            "c@x": (452, b"quota"),
+            "d@x": (250, b"d"),
+            "e@x": (554, b"e"),
+        },
+        True,
+    )
+    assert [len(each.recipients) for each in host.deliveries] == [2]
+    assert ("bdat" in host.verbs) is bool(way.get("chunking"))
+
+
+@ways
+def test_pipelined_no_answer_for_recipients_refused_before(way: dict[str, bool]) -> None:
+    rcpt = ["550 no", "250 ok", "251 ok"]
+    host = Host("PIPELINING", "CHUNKING", lmtp=True, rcpt=rcpt, message=about)
+    assert over_loopback(host, "b@x", "c@x", "d@x", **way) == (
+        {"b@x": (550, b"no"), "c@x": (452, b"quota")},
+        {"c@x": (452, b"quota"), "d@x": (250, b"d")},
+        True,
+    )
+
+
+@ways
+def test_pipelined_one_recipient(way: dict[str, bool]) -> None:
+    host = Host("PIPELINING", "CHUNKING", lmtp=True, message=about)
+    assert over_loopback(host, "b@x", **way) == ({}, {"b@x": (250, b"b")}, True)
+    host = Host("PIPELINING", "CHUNKING", lmtp=True, message=about)
+    assert over_loopback(host, "c@x", **way) == (
+        (SMTPDataError, (452, b"quota")),
+        {"c@x": (452, b"quota")},
+        True,
+    )
+
+
+@ways
+def test_pipelined_all_recipients_refused_after_the_message(way: dict[str, bool]) -> None:
+    host = Host("PIPELINING", "CHUNKING", lmtp=True, message=about)
+    assert over_loopback(host, "e@x", "c@x", **way) == (
+        (SMTPDataError, (554, b"e")),
+        {"e@x": (554, b"e"), "c@x": (452, b"quota")},
+        True,
+    )
+    assert host.verbs[-2:] == ["rset", "noop"]
+
+
+@ways
+def test_pipelined_recipient_named_twice(way: dict[str, bool]) -> None:
+    host = Host("PIPELINING", "CHUNKING", lmtp=True, message=["250 first", "452 second"])
+    assert over_loopback(host, "b@x", "b@x", **way) == ({}, {"b@x": (250, b"first")}, True)
+
+
+@ways
+def test_pipelined_nothing_is_waited_for_behind_421(way: dict[str, bool]) -> None:
+    host = Host("PIPELINING", "CHUNKING", lmtp=True, message=["250 b", "421 bye"])
+    refused = {"c@x": (421, b"bye"), "d@x": (421, b"bye")}
+    assert over_loopback(host, "b@x", "c@x", "d@x", **way) == (
+        refused,
+        {"b@x": (250, b"b"), **refused},
+        False,
+    )
+
+
+@ways
+def test_pipelined_connection_lost_between_the_answers(way: dict[str, bool]) -> None:
+    """Case 61: what was answered is known."""
+    host = Host("PIPELINING", "CHUNKING", lmtp=True, message=["250 b", None])
+    outcome, replies, is_open = over_loopback(host, "b@x", "c@x", **way)
+    assert outcome[0] is SMTPServerDisconnected
+    assert replies == {"b@x": (250, b"b")}
+    assert not is_open
+
+
+@ways
+def test_pipelined_replies_of_the_last_message_only(way: dict[str, bool]) -> None:
+    host = Host("PIPELINING", "CHUNKING", lmtp=True, message=about)
+    with Loopback(host) as server:
+        smtp: Any = csmtplib.LMTP(*server.address, local_hostname="client.test", timeout=TIMEOUT)
+        for name, value in way.items():
+            setattr(smtp, name, value)
+        smtp.sendmail("a@x", ["b@x", "c@x"], "")
+        smtp.sendmail("a@x", ["d@x"], "")
+        assert smtp.recipient_replies == {"d@x": (250, b"d")}
+        smtp.quit()

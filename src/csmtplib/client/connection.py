@@ -5,27 +5,36 @@ from __future__ import annotations
 import datetime
 import socket
 import sys
+from _thread import allocate_lock, get_ident
+from contextlib import suppress
 from functools import cached_property
 from smtplib import SMTPConnectError, SMTPResponseException, SMTPServerDisconnected
 
 import csmtplib as public
 
 from .. import fastpath, kernel
+from ..drive import tls
 from ..drive.hostname import local_hostname
 from ..drive.replyfile import ReplyFile
 from ..kernel.errors import ReplyError, ReplyTooLong
-from ..protocol import envelope, limits
+from ..protocol import envelope, limits, switches
 from ..protocol.envelope import CRLF
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TypeVar
 
+    from ..kernel.transaction import Gear
     from .types import Octets, Reply, SourceAddress
 
     Self = TypeVar("Self", bound="Connection")
 
 SMTP_PORT = 25
+
+IN_USE = (
+    "the connection is in use: by another thread, which needs one of its own, or by send_many(), "
+    "whose results are not all taken yet"
+)
 
 DEFAULT_TIMEOUT: Any = socket._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]
 
@@ -45,10 +54,17 @@ class Connection:
 
     esmtp_features: dict[str, str]
 
+    # Extensions that may be used where they are offered; None while nobody has asked. The gears
+    # that have brought a message through on this connection.
+    _usable: frozenset[str] | None = None
+    _proved_gears: frozenset[Gear] = frozenset()
+
     # Programs make objects without __init__ and set what they need themselves.
     _host: str = ""
     _connected_host: str = ""
     _awaited_replies: int = 0
+    _in_use: Any = None  # a lock
+    _occupant: int = 0  # the thread that holds it
 
     def __init__(
         self,
@@ -146,10 +162,13 @@ class Connection:
 
     def _greeted_by(self, sock: socket.socket) -> Reply:
         self._forget_session()
+        self._usable = None
         self.sock = sock
         self.file = None
         self._awaited_replies = 0
         code, text = self.getreply()
+        if switches.is_pix(text):
+            self._usable = frozenset()
         if self.debuglevel > 0:
             self._print_debug("connect:", repr(text))
         return code, text
@@ -162,9 +181,17 @@ class Connection:
         self.esmtp_features = {}
         self.does_esmtp = False
         self.command_encoding = "ascii"
+        self._proved_gears = frozenset()
 
     def close(self) -> None:
         """Closes the connection without a word to the server."""
+        if self._in_use is not None and self._in_use.locked() and self._occupant != get_ident():
+            # To close it under another thread would let that one write into whatever is opened
+            # next. It sees the end of the stream now, and closes.
+            if self.sock:
+                with suppress(OSError):
+                    self.sock.shutdown(socket.SHUT_RDWR)
+            return
         self._awaited_replies = 0
         try:
             file, self.file = self.file, None
@@ -173,7 +200,29 @@ class Connection:
         finally:
             sock, self.sock = self.sock, None
             if sock:
+                tls.remember(sock)
                 sock.close()
+
+    def _occupy(self) -> kernel.ReplyBuffer:
+        """What was received and not read, for one user of the connection at a time, until he calls
+        self._in_use.release(). Raises RuntimeError where it is in use already."""
+        if not self.sock:
+            raise SMTPServerDisconnected("please run connect() first")
+        if self._in_use is None:
+            # Not made with the object: programs make some by __new__ alone.
+            self.__dict__.setdefault("_in_use", allocate_lock())
+        if not self._in_use.acquire(False):
+            raise RuntimeError(IN_USE)
+        self._occupant = get_ident()
+        if self.file is None:
+            self.file = self._open_reply_file()
+        if type(self.file) is not ReplyFile:
+            self._in_use.release()
+            raise TypeError(
+                "the socket's own recv() is read here: leave smtp.file None, and have a socket "
+                "with recv_into() and gettimeout()"
+            )
+        return self.file.buffer
 
     # Commands and replies
 
@@ -199,6 +248,8 @@ class Connection:
 
     def putcmd(self, cmd: str, args: str = "") -> None:
         """Sends a command. Raises ValueError, before anything is sent, for control characters."""
+        if self._in_use is not None and self._in_use.locked():
+            raise RuntimeError(IN_USE)
         line = f"{cmd} {args}" if args != "" else cmd
         envelope.check_command(line)
         self._refuse_surplus_reply()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csmtplib as public
 
 from .. import fastpath
+from ..kernel.transaction import Stage
 from .connection import DEFAULT_TIMEOUT
 from .smtp import SMTP
 
@@ -12,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..kernel.transaction import Settled
     from .types import Refusals, Reply, SourceAddress
 
 LMTP_PORT = 2003
@@ -27,6 +29,7 @@ class LMTP(SMTP):
     """
 
     ehlo_msg: str = "lhlo"
+    _is_lmtp: bool = True
 
     def __init__(
         self,
@@ -82,13 +85,33 @@ class LMTP(SMTP):
             if reply is None or reply[0] != 421:  # behind which there is nothing more
                 self._awaited_replies = 1
                 reply = super()._reply_to_message()
-            # Who was named twice has the message if it was accepted once.
-            if each not in self.recipient_replies or self.recipient_replies[each][0] != 250:
-                self.recipient_replies[each] = reply
+            self._keep_reply(each, reply)
         if reply is not None and reply[0] == 421:
             self.close()
         replies = self.recipient_replies.values()
         return next((each for each in replies if each[0] == 250), next(iter(replies)))
+
+    def _refused_by_content(self, settled: Settled, recipients: list[str]) -> Refusals:
+        if settled[1] == Stage.DATA:
+            return super()._refused_by_content(settled, recipients)
+        self._keep_replies(settled, recipients)
+        if all(code != 250 for code, _ in self.recipient_replies.values()):
+            first = next(iter(self.recipient_replies.values()))
+            return super()._refused_by_content((None, Stage.CONTENT, first, {}), recipients)
+        return self._refused_after_data()
+
+    def _keep_replies(self, settled: Settled, recipients: list[str]) -> None:
+        _, stage, reply, others = settled
+        self.recipient_replies = {}
+        for index, recipient in enumerate(recipients):
+            its_stage, its_reply = others.get(index, (stage, reply))
+            if its_stage == Stage.CONTENT and its_reply is not None:
+                self._keep_reply(recipient, its_reply)
+
+    def _keep_reply(self, recipient: str, reply: Reply) -> None:
+        # Who was named twice has the message if it was accepted once.
+        if self.recipient_replies.get(recipient, reply)[0] != 250 or reply[0] == 250:
+            self.recipient_replies[recipient] = reply
 
     def _refused_after_data(self) -> Refusals:
         return {each: reply for each, reply in self.recipient_replies.items() if reply[0] != 250}

@@ -15,6 +15,7 @@ from smtplib import (
 import csmtplib as public
 
 from .. import fastpath
+from ..drive import tls
 from ..drive.replyfile import ReplyFile
 from ..protocol.auth import decode_challenge, login_prompt
 from ..protocol.features import parse_ehlo
@@ -244,7 +245,7 @@ class Session(Connection):
             )
         assert self.sock is not None
         try:
-            self.sock = context.wrap_socket(self.sock, server_hostname=self._host or None)
+            self.sock = tls.wrap(context, self.sock, self._host or None)
         except BaseException:
             self.close()
             raise

@@ -12,16 +12,21 @@ from smtplib import (
 
 import csmtplib as public
 
-from .. import fastpath
-from ..protocol import envelope, message
+from .. import fastpath, kernel
+from ..kernel.errors import SessionClosed
+from ..kernel.transaction import Gear, Stage
+from ..protocol import envelope, limits, message
+from . import pipelining
 from .session import Session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from email.message import Message
     from typing import Any
 
+    from ..kernel.transaction import Settled
+    from ..protocol.submission import Result
     from .types import Octets, Refusals, Reply
 
 # Commands have been written in lower case since Python 3.13; servers and tests see the difference.
@@ -49,7 +54,17 @@ class SMTP(Session):
     does_esmtp: whether the server answered EHLO with 250.
     esmtp_features: what it offers then: lower-case keyword to its parameters.
     command_encoding: of commands given as str: "ascii", "utf-8" within an SMTPUTF8 transaction.
+    pipelining: whether sendmail() may send MAIL, RCPT and DATA at once where the server offers
+      PIPELINING (RFC 2920). It does so on sockets of the standard library, unless a program has
+      overridden one of the methods that would be called otherwise. The environment variable
+      CSMTPLIB_NO_PIPELINING turns it off as well: "*", or names of hosts with commas between.
+    chunking: whether it may then send the message by BDAT where the server offers CHUNKING (RFC
+      3030); likewise CSMTPLIB_NO_CHUNKING.
     """
+
+    pipelining: bool = True
+    chunking: bool = False
+    _is_lmtp: bool = False
 
     def mail(self, sender: str, options: Sequence[str] = ()) -> Reply:
         """MAIL: begins a transaction (RFC 5321 section 4.1.1.2).
@@ -132,8 +147,16 @@ class SMTP(Session):
             if self.has_extn("size"):
                 options.append(f"size={len(octets)}")
             options.extend(mail_options)
-        self._check_envelope(from_addr, recipients, options, rcpt_options)
+        gear = pipelining.gear_of(self) if recipients else Gear.LOCKSTEP
+        if gear != Gear.LOCKSTEP:
+            commands = self._envelope(from_addr, recipients, options, rcpt_options)
+            settled, failure = pipelining.transact(self, gear, commands, octets)
+            return self._refusals(settled, failure, from_addr, recipients)
 
+        # mail() and rcpt() check again, but by then a transaction may be open. Where they are not
+        # ours, what they would send is theirs to know.
+        if fastpath.untouched(self, "mail", "rcpt", "putcmd", "send"):
+            self._envelope(from_addr, recipients, options, rcpt_options)
         encoding = self.command_encoding
         try:
             return self._transaction(from_addr, recipients, octets, options, rcpt_options)
@@ -141,24 +164,92 @@ class SMTP(Session):
             # mail() may have changed it, for this transaction; the stdlib leaves it so.
             self.command_encoding = encoding
 
-    def _check_envelope(
+    def _envelope(
         self,
         from_addr: str,
         recipients: list[str],
         mail_options: Sequence[str],
         rcpt_options: Sequence[str],
-    ) -> None:
-        # mail() and rcpt() check again, but by then a transaction may be open. Where they are not
-        # ours, what they would send is theirs to know.
-        if not fastpath.untouched(self, "mail", "rcpt", "putcmd", "send"):
-            return
+    ) -> list[bytes]:
+        """The command lines of the envelope; raises what mail() and rcpt() would for them."""
         encoding = self.command_encoding
-        if self.does_esmtp and _asks_for_smtputf8(mail_options) and self.has_extn("smtputf8"):
-            encoding = "utf-8"
-        parameters = " ".join(rcpt_options) if self.does_esmtp else ""
-        envelope.command(f"{public.quoteaddr(from_addr)} {' '.join(mail_options)}", encoding)
+        mail_parameters = rcpt_parameters = ""
+        if self.does_esmtp:
+            if mail_options:
+                mail_parameters = f" {' '.join(mail_options)}"
+                if _asks_for_smtputf8(mail_options):
+                    if not self.has_extn("smtputf8"):
+                        raise SMTPNotSupportedError("SMTPUTF8 not supported by server")
+                    encoding = "utf-8"
+            if rcpt_options:
+                rcpt_parameters = f" {' '.join(rcpt_options)}"
+        if public.quoteaddr is envelope.quoteaddr:
+            lines = kernel.envelope_lines(
+                f"mail {_FROM}<",
+                from_addr,
+                mail_parameters,
+                f"rcpt {_TO}<",
+                recipients,
+                rcpt_parameters,
+            )
+            if lines is not None:
+                return lines
+        mail = f"mail {_FROM}{public.quoteaddr(from_addr)}{mail_parameters}"
+        commands = [envelope.command(mail, encoding)]
         for each in recipients:
-            envelope.command(f"{public.quoteaddr(each)} {parameters}", encoding)
+            rcpt = f"rcpt {_TO}{public.quoteaddr(each)}{rcpt_parameters}"
+            commands.append(envelope.command(rcpt, encoding))
+        return commands
+
+    def _refusals(
+        self,
+        settled: Settled,
+        failure: Exception | None,
+        from_addr: str,
+        recipients: list[str],
+    ) -> Refusals:
+        """What sendmail() returns or raises for a transaction that a pipeline has run."""
+        _, stage, reply, others = settled
+        if failure is not None:
+            self.close()
+        if stage == Stage.MAIL:
+            assert reply is not None
+            self._end_transaction(reply[0])
+            raise SMTPSenderRefused(*reply, from_addr)
+        refused = {
+            recipients[index]: its_reply
+            for index, (its_stage, its_reply) in others.items()
+            if its_stage == Stage.RCPT
+        }
+        if failure is not None and stage in (Stage.LOST, Stage.IN_DOUBT):
+            if isinstance(failure, SessionClosed) and len(refused) < len(others):
+                # LMTP, in the midst of its answers: it stands for those that are missing.
+                last = (None, int(Stage.CONTENT), failure.reply, others)
+                return {**refused, **self._refused_by_content(last, recipients)}
+            self._keep_replies(settled, recipients)
+            if not isinstance(failure, SessionClosed):
+                raise pipelining.disconnected(failure) from failure
+            if not refused:
+                # Said before the transaction: the answer to its first command, in the stdlib.
+                raise SMTPSenderRefused(*failure.reply, from_addr)
+            raise SMTPRecipientsRefused(refused)
+        if stage == Stage.RCPT:
+            self._rset()
+            raise SMTPRecipientsRefused(refused)
+        return {**refused, **self._refused_by_content(settled, recipients)}
+
+    def _keep_replies(self, settled: Settled, recipients: list[str]) -> None:
+        """Keeps what the server has answered to the content for each recipient."""
+
+    def _refused_by_content(self, settled: Settled, recipients: list[str]) -> Refusals:
+        """Recipients that the server refused once it had the message. Raises SMTPDataError where
+        it refused the message itself."""
+        reply = settled[2]
+        assert reply is not None
+        if settled[1] == Stage.DATA or reply[0] != 250:
+            self._end_transaction(reply[0])
+            raise SMTPDataError(*reply)
+        return {}
 
     def _transaction(
         self,
@@ -209,6 +300,41 @@ class SMTP(Session):
         else:
             self._rset()
 
+    def send_many(
+        self,
+        messages: Iterable[object],
+        *,
+        max_in_flight: int = limits.MAX_IN_FLIGHT,
+        chunking: bool | None = None,
+    ) -> Iterator[Result]:
+        """Sends many messages, each in a transaction of its own, without a wait between them where
+        the server allows that; a result for each, in order.
+
+        messages: tuples in the order of sendmail()'s arguments, csmtplib.MailObject, which has DSN
+        parameters beside, or email.message.Message with the envelope of their headers. They are
+        taken as they are needed, and so are memory and results: at most `max_in_flight` are under
+        way at once, and so in doubt where the connection is lost. Line ends become CR LF. Where the
+        server offers PIPELINING, the next envelope is sent with the message before it; where it
+        offers CHUNKING too, and `chunking` is not False, whole transactions stream. Recipients that
+        are too many for one transaction (452, or RCPTMAX of RFC 9422) get another.
+
+        A result tells of each recipient whether it was accepted, rejected, deferred or is in doubt,
+        and what the server said. A message that can't be sent as it is has an `error` in its
+        result, and the others go on.
+
+        Raises SMTPHeloError before the first, and SMTPServerDisconnected when the results of all
+        that was taken are told, where the connection was lost or the server takes no more (RFC
+        9422, MAILMAX): connect again, and go on with the same iterator and with what was deferred.
+        What the iterable raises is raised again by then. Leaving the loop before its end closes the
+        connection. While the iterable has nothing to give, nothing is read: a message may wait for
+        the next one to leave. Raises ValueError for max_in_flight below 1.
+        """
+        if max_in_flight < 1:
+            raise ValueError("max_in_flight is at least 1")
+        from .streaming import send_many
+
+        return send_many(self, messages, max_in_flight, chunking is not False)
+
     def send_message(
         self,
         msg: Message[Any, Any],
@@ -247,6 +373,9 @@ class SMTP(Session):
 
 
 def _asks_for_smtputf8(options: Sequence[str]) -> bool:
+    # SIZE alone, most of the time.
+    if len(options) == 1 and options[0].startswith("size="):
+        return False
     return any(option.lower() == "smtputf8" for option in options)
 
 

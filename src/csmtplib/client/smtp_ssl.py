@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .. import fastpath
+from ..drive import tls
 from .connection import DEFAULT_TIMEOUT
 from .session import tls_context
 from .smtp import SMTP
@@ -47,7 +48,8 @@ class SMTP_SSL(SMTP):
             self._print_debug("connect:", (host, port))
         sock = super()._get_socket(host, port, timeout)
         try:
-            return self.context.wrap_socket(sock, server_hostname=self._host)
+            wrapped: socket.socket = tls.wrap(self.context, sock, self._host)
+            return wrapped
         except BaseException:
             sock.close()
             raise

@@ -1,0 +1,137 @@
+"""What the client classes do where a server takes several commands at once (RFC 2920).
+
+The transaction then is run by a pipeline instead of by mail(), rcpt() and data(), to the same end.
+"""
+
+from __future__ import annotations
+
+import sys
+from smtplib import SMTPResponseException, SMTPServerDisconnected
+
+import csmtplib as public
+
+from .. import fastpath, kernel
+from ..drive import transactions
+from ..drive.replyfile import ReplyFile
+from ..kernel.errors import ReplyError, ReplyTooLong
+from ..kernel.transaction import Gear
+from ..protocol import limits, switches
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..kernel import Octets, Pipeline
+    from ..kernel.transaction import Settled
+    from .smtp import SMTP
+
+# What sendmail() calls in the stdlib, and what those call: where one of them is not ours, it has to
+# be called.
+_METHODS = (
+    "mail",
+    "rcpt",
+    "data",
+    "rset",
+    "_rset",
+    "docmd",
+    "putcmd",
+    "send",
+    "getreply",
+    "close",
+    "has_extn",
+    "_get_socket",
+    "_print_debug",
+)
+
+
+def gear_of(smtp: SMTP) -> Gear:
+    """How sendmail() may run a transaction: in lockstep where that is left to the methods."""
+    sock = smtp.sock
+    if (
+        smtp.debuglevel > 0
+        or smtp._awaited_replies
+        or type(sock) not in transactions.GENUINE
+        or (smtp.file is not None and type(smtp.file) is not ReplyFile)
+        or sock.gettimeout() == 0  # type: ignore[union-attr]
+        or not fastpath.untouched(smtp, *_METHODS)
+    ):
+        return Gear.LOCKSTEP
+    return offered_gear(smtp, chunking=smtp.chunking)
+
+
+def offered_gear(smtp: SMTP, *, chunking: bool) -> Gear:
+    """The best gear that the server offers and nobody has turned off."""
+    if not smtp.pipelining:
+        return Gear.LOCKSTEP
+    if smtp._usable is None:
+        smtp._usable = switches.usable(smtp._connected_host)
+    return switches.best_gear(smtp.esmtp_features, smtp._usable, chunking=chunking)
+
+
+def transact(
+    smtp: SMTP, gear: Gear, commands: list[bytes], octets: Octets
+) -> tuple[Settled, Exception | None]:
+    """Runs one transaction: what became of it, and why the connection can't be used any more."""
+    audit_all(smtp, commands)
+    is_chunked = gear == Gear.CHUNKED
+    is_proved = gear in smtp._proved_gears
+    if is_chunked:
+        body = bytes(octets)
+        end = b"" if body.endswith(b"\r\n") else b"\r\n"
+        content = [b"BDAT %d LAST\r\n" % (len(body) + len(end)), body + end]
+    else:
+        body = public._quote_periods(octets)
+        end = b".\r\n" if body.endswith(b"\r\n") else b"\r\n.\r\n"
+        audit_all(smtp, [b"data\r\n"])
+        content = [body + end]
+    if is_chunked and is_proved:
+        audit_all(smtp, content)
+    replies = smtp._occupy()
+    try:
+        sock = smtp.sock
+        if not smtp._proved_gears:
+            transactions.prepare(sock)
+        pipeline = kernel.Pipeline(
+            replies, gear, smtp._is_lmtp, False, is_proved, limits.LARGE_MESSAGE_OCTETS
+        )
+        pipeline.push(None, commands, kernel.Content([body], not is_chunked, end))
+        allowed = limits.at_least(sock.gettimeout())  # type: ignore[union-attr]
+        transactions.run(pipeline, replies, sock, 0, allowed)
+        if len(pipeline):
+            # The server has asked for the message, or is ready for it.
+            audit_all(smtp, content)
+            pipeline.release()
+            transactions.run(pipeline, replies, sock, 0, allowed)
+    except BaseException:
+        smtp.close()  # see Connection.getreply()
+        raise
+    finally:
+        smtp._in_use.release()
+    if not is_proved:
+        learn(smtp, gear, pipeline)
+    (settled,) = pipeline.take()
+    return settled, pipeline.failure
+
+
+def audit_all(smtp: SMTP, sent: list[bytes]) -> None:
+    """Raises the audit event of each write that the stdlib would do."""
+    for octets in sent:
+        sys.audit("smtplib.send", smtp, octets)
+
+
+def learn(smtp: SMTP, gear: Gear, pipeline: Pipeline) -> None:
+    """Remembers what a pipeline has shown of the server."""
+    if pipeline.proved:
+        smtp._proved_gears |= {gear}
+    switches.learn(smtp._connected_host, gear, pipeline)
+
+
+def disconnected(failure: Exception) -> SMTPServerDisconnected | SMTPResponseException:
+    """A failure as getreply() would have raised it."""
+    if isinstance(failure, ReplyTooLong):
+        return SMTPResponseException(500, failure.reason)
+    if isinstance(failure, EOFError):
+        return SMTPServerDisconnected("Connection unexpectedly closed")
+    if isinstance(failure, TimeoutError):
+        return SMTPServerDisconnected("Connection unexpectedly closed: timed out")
+    if isinstance(failure, ReplyError):
+        return SMTPServerDisconnected(f"Connection closed: the server sent {failure}")
+    return SMTPServerDisconnected(f"Connection unexpectedly closed: {failure}")
