@@ -14,8 +14,8 @@ from subprocess import STDOUT, Popen
 from tempfile import TemporaryFile
 from typing import IO
 
-# What is about the C sources alone, and so the same for both.
-WITHOUT_PYTHON = ["--ignore=tests/c", "--ignore=tests/fuzz"]
+# What is about C sources alone, and so the same for both.
+WITHOUT_PYTHON = ["--ignore=tests/c", "--ignore=tests/fuzz", "--ignore=tests/benchmarks"]
 
 
 def implementations() -> list[str]:

@@ -54,7 +54,7 @@ def test_getreply(benchmark: Any, side: str, kind: str) -> None:
     else:
         client = csmtplib.SMTP(local_hostname="client.example")
         client.file = ReplyFile(memory, 8192)
-        client.file._buffer = IMPLEMENTATIONS[side].ReplyBuffer(8192, 65536)
+        client.file.buffer = IMPLEMENTATIONS[side].ReplyBuffer(8192, 65536)
     code, text = benchmark(client.getreply)
     assert code == 250
     assert text.count(b"\n") == REPLIES[kind].count(b"\n") - 1

@@ -1,0 +1,119 @@
+"""csmtplib side by side with the standard library and its peers, into real servers on loopback."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.servers.process import ServerUnavailable
+
+from .comparing import Result, compare
+from .contenders import contenders
+from .placement import children_on, placement
+from .report import NOTES, as_json, environment, table
+from .scenarios import MILLION, QUICK_FRACTION, Panel, scenarios
+from .servers.endpoints import Endpoints
+
+ROUNDS = 5
+QUICK_ROUNDS = 2
+
+Panels = list[tuple[str, Panel, list[Result]]]
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    options = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    options.add_argument(
+        "scenario", nargs="*", help=f"all where none is named: {', '.join(scenarios(MILLION))}"
+    )
+    options.add_argument("--rounds", type=int, help=f"how often each sends (default {ROUNDS})")
+    options.add_argument("--json", type=Path, metavar="FILE", help="write every sample to FILE")
+    options.add_argument("--svg", type=Path, metavar="FILE", help="draw the rates into FILE")
+    options.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"{QUICK_ROUNDS} rounds of 1/{QUICK_FRACTION} of the messages: shows that all works",
+    )
+    options.add_argument(
+        "--million", type=int, default=MILLION, metavar="COUNT", help="messages of that scenario"
+    )
+    options.add_argument(
+        "--unpinned",
+        action="store_true",
+        help="let the scheduler place clients and servers, instead of on CPUs of their own",
+    )
+    options.add_argument(
+        "--install-peers",
+        action="store_true",
+        help="install nodemailer from npm for this run, into a directory that is removed",
+    )
+    return options
+
+
+def run(options: argparse.Namespace) -> Panels:
+    """Run the scenarios, print their tables, and return what was measured."""
+    rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
+    known = scenarios(options.million)
+    everywhere = placement(apart=False)
+    places = placement(apart=not options.unpinned)
+    measured: Panels = []
+    with ExitStack() as stack:
+        endpoints = Endpoints(stack)
+        everyone = stack.enter_context(contenders(install_peers=options.install_peers))
+        for name in options.scenario or known:
+            for panel in known[name]:
+                print(f"\n{name}: {panel.title}, into {panel.server}", flush=True)
+                try:
+                    with children_on(places.servers):
+                        endpoint = endpoints[panel.server]
+                except ServerUnavailable as reason:
+                    print(f"  left out: {reason}")
+                    continue
+                results = compare(
+                    panel,
+                    endpoint,
+                    everyone,
+                    rounds=rounds,
+                    quick=options.quick,
+                    cpus=(everywhere if panel.threaded else places).clients,
+                )
+                print(table(panel, results), flush=True)
+                measured.append((name, panel, results))
+    return measured
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what the command line asks for; return the exit status, 1 where a contender failed."""
+    options = parser().parse_args(arguments)
+    unknown = set(options.scenario) - set(scenarios(MILLION))
+    if unknown:
+        parser().error(f"no such scenario: {', '.join(sorted(unknown))}")
+    if options.svg and importlib.util.find_spec("matplotlib") is None:
+        parser().error("--svg takes matplotlib: pip install matplotlib")
+    # However it is ended, servers and directories go.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    print(NOTES)
+    try:
+        measured = run(options)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+    if options.json:
+        panels = [as_json(*each) for each in measured]
+        whole = {"environment": environment(pinned=not options.unpinned), "panels": panels}
+        options.json.write_text(json.dumps(whole, indent=1) + "\n")
+    if options.svg:
+        from .plot import plot  # matplotlib is there only for those who draw
+
+        plot(measured, options.svg)
+    return int(any(result.failed for _, _, results in measured for result in results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
