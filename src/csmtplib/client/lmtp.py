@@ -5,7 +5,7 @@ from __future__ import annotations
 import csmtplib as public
 
 from .. import fastpath
-from ..kernel.transaction import Stage
+from ..kernel.transaction import CONTENT, DATA
 from .connection import DEFAULT_TIMEOUT
 from .smtp import SMTP
 
@@ -92,12 +92,12 @@ class LMTP(SMTP):
         return next((each for each in replies if each[0] == 250), next(iter(replies)))
 
     def _refused_by_content(self, settled: Settled, recipients: list[str]) -> Refusals:
-        if settled[1] == Stage.DATA:
+        if settled[1] == DATA:
             return super()._refused_by_content(settled, recipients)
         self._keep_replies(settled, recipients)
         if all(code != 250 for code, _ in self.recipient_replies.values()):
             first = next(iter(self.recipient_replies.values()))
-            return super()._refused_by_content((None, Stage.CONTENT, first, {}), recipients)
+            return super()._refused_by_content((None, CONTENT, first, {}), recipients)
         return self._refused_after_data()
 
     def _keep_replies(self, settled: Settled, recipients: list[str]) -> None:
@@ -105,7 +105,7 @@ class LMTP(SMTP):
         self.recipient_replies = {}
         for index, recipient in enumerate(recipients):
             its_stage, its_reply = others.get(index, (stage, reply))
-            if its_stage == Stage.CONTENT and its_reply is not None:
+            if its_stage == CONTENT and its_reply is not None:
                 self._keep_reply(recipient, its_reply)
 
     def _keep_reply(self, recipient: str, reply: Reply) -> None:

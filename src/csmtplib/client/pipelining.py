@@ -14,7 +14,7 @@ from .. import fastpath, kernel
 from ..drive import transactions
 from ..drive.replyfile import ReplyFile
 from ..kernel.errors import ReplyError, ReplyTooLong
-from ..kernel.transaction import Gear
+from ..kernel.transaction import CHUNKED, LOCKSTEP, Gear
 from ..protocol import limits, switches
 
 TYPE_CHECKING = False
@@ -53,14 +53,14 @@ def gear_of(smtp: SMTP) -> Gear:
         or sock.gettimeout() == 0  # type: ignore[union-attr]
         or not fastpath.untouched(smtp, *_METHODS)
     ):
-        return Gear.LOCKSTEP
+        return LOCKSTEP
     return offered_gear(smtp, chunking=smtp.chunking)
 
 
 def offered_gear(smtp: SMTP, *, chunking: bool) -> Gear:
     """The best gear that the server offers and nobody has turned off."""
     if not smtp.pipelining:
-        return Gear.LOCKSTEP
+        return LOCKSTEP
     if smtp._usable is None:
         smtp._usable = switches.usable(smtp._connected_host)
     return switches.best_gear(smtp.esmtp_features, smtp._usable, chunking=chunking)
@@ -70,20 +70,22 @@ def transact(
     smtp: SMTP, gear: Gear, commands: list[bytes], octets: Octets
 ) -> tuple[Settled, Exception | None]:
     """Runs one transaction: what became of it, and why the connection can't be used any more."""
-    audit_all(smtp, commands)
-    is_chunked = gear == Gear.CHUNKED
+    is_chunked = gear == CHUNKED
     is_proved = gear in smtp._proved_gears
     if is_chunked:
         body = bytes(octets)
         end = b"" if body.endswith(b"\r\n") else b"\r\n"
-        content = [b"BDAT %d LAST\r\n" % (len(body) + len(end)), body + end]
+        asked, content = [], [b"BDAT %d LAST\r\n" % (len(body) + len(end)), body + end]
+        if is_proved:
+            asked, content = content, []
     else:
         body = public._quote_periods(octets)
         end = b".\r\n" if body.endswith(b"\r\n") else b"\r\n.\r\n"
-        audit_all(smtp, [b"data\r\n"])
-        content = [body + end]
-    if is_chunked and is_proved:
-        audit_all(smtp, content)
+        asked, content = [b"data\r\n"], [body + end]
+    # One event for each write that the stdlib would do, before what it tells of leaves.
+    audit = sys.audit
+    for written in (*commands, *asked):
+        audit("smtplib.send", smtp, written)
     replies = smtp._occupy()
     try:
         sock = smtp.sock
@@ -97,7 +99,8 @@ def transact(
         transactions.run(pipeline, replies, sock, 0, allowed)
         if len(pipeline):
             # The server has asked for the message, or is ready for it.
-            audit_all(smtp, content)
+            for written in content:
+                audit("smtplib.send", smtp, written)
             pipeline.release()
             transactions.run(pipeline, replies, sock, 0, allowed)
     except BaseException:
@@ -109,12 +112,6 @@ def transact(
         learn(smtp, gear, pipeline)
     (settled,) = pipeline.take()
     return settled, pipeline.failure
-
-
-def audit_all(smtp: SMTP, sent: list[bytes]) -> None:
-    """Raises the audit event of each write that the stdlib would do."""
-    for octets in sent:
-        sys.audit("smtplib.send", smtp, octets)
 
 
 def learn(smtp: SMTP, gear: Gear, pipeline: Pipeline) -> None:

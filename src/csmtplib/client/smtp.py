@@ -14,7 +14,7 @@ import csmtplib as public
 
 from .. import fastpath, kernel
 from ..kernel.errors import SessionClosed
-from ..kernel.transaction import Gear, Stage
+from ..kernel.transaction import CONTENT, DATA, IN_DOUBT, LOCKSTEP, LOST, MAIL, RCPT
 from ..protocol import envelope, limits, message
 from . import pipelining
 from .session import Session
@@ -147,8 +147,8 @@ class SMTP(Session):
             if self.has_extn("size"):
                 options.append(f"size={len(octets)}")
             options.extend(mail_options)
-        gear = pipelining.gear_of(self) if recipients else Gear.LOCKSTEP
-        if gear != Gear.LOCKSTEP:
+        gear = pipelining.gear_of(self) if recipients else LOCKSTEP
+        if gear != LOCKSTEP:
             commands = self._envelope(from_addr, recipients, options, rcpt_options)
             settled, failure = pipelining.transact(self, gear, commands, octets)
             return self._refusals(settled, failure, from_addr, recipients)
@@ -212,19 +212,18 @@ class SMTP(Session):
         _, stage, reply, others = settled
         if failure is not None:
             self.close()
-        if stage == Stage.MAIL:
+        if stage == MAIL:
             assert reply is not None
             self._end_transaction(reply[0])
             raise SMTPSenderRefused(*reply, from_addr)
-        refused = {
-            recipients[index]: its_reply
-            for index, (its_stage, its_reply) in others.items()
-            if its_stage == Stage.RCPT
-        }
-        if failure is not None and stage in (Stage.LOST, Stage.IN_DOUBT):
+        refused: Refusals = {}
+        for index, (its_stage, its_reply) in others.items():
+            if its_stage == RCPT:
+                refused[recipients[index]] = its_reply
+        if failure is not None and stage in (LOST, IN_DOUBT):
             if isinstance(failure, SessionClosed) and len(refused) < len(others):
                 # LMTP, in the midst of its answers: it stands for those that are missing.
-                last = (None, int(Stage.CONTENT), failure.reply, others)
+                last = (None, int(CONTENT), failure.reply, others)
                 return {**refused, **self._refused_by_content(last, recipients)}
             self._keep_replies(settled, recipients)
             if not isinstance(failure, SessionClosed):
@@ -233,10 +232,11 @@ class SMTP(Session):
                 # Said before the transaction: the answer to its first command, in the stdlib.
                 raise SMTPSenderRefused(*failure.reply, from_addr)
             raise SMTPRecipientsRefused(refused)
-        if stage == Stage.RCPT:
+        if stage == RCPT:
             self._rset()
             raise SMTPRecipientsRefused(refused)
-        return {**refused, **self._refused_by_content(settled, recipients)}
+        refused.update(self._refused_by_content(settled, recipients))
+        return refused
 
     def _keep_replies(self, settled: Settled, recipients: list[str]) -> None:
         """Keeps what the server has answered to the content for each recipient."""
@@ -246,7 +246,7 @@ class SMTP(Session):
         it refused the message itself."""
         reply = settled[2]
         assert reply is not None
-        if settled[1] == Stage.DATA or reply[0] != 250:
+        if settled[1] == DATA or reply[0] != 250:
             self._end_transaction(reply[0])
             raise SMTPDataError(*reply)
         return {}

@@ -12,7 +12,7 @@ from .errors import (
     SessionClosed,
     unexpected,
 )
-from .transaction import Gear, Phase, Stage, Want
+from .transaction import CHUNKED, CONTENT, DATA, IN_DOUBT, LOCKSTEP, LOST, MAIL, RCPT, Phase, Want
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class _Message:
         self.tag = tag
         self.commands = list(commands)
         self.content = content
-        self.stage: int = Stage.LOST
+        self.stage: int = LOST
         self.reply: Reply | None = None
         self.others: dict[int, tuple[int, Reply]] = {}
         self.recipients = len(self.commands) - 1
@@ -136,7 +136,7 @@ class Pipeline:
         self._lmtp = lmtp
         self.strict = strict
         self._large = large
-        self._held = not strict and not (gear == Gear.CHUNKED and proved)
+        self._held = not strict and not (gear == CHUNKED and proved)
         self.proved = proved
         self.failure: Exception | None = None
         self._failed_in: int = Phase.BLOCK
@@ -183,9 +183,9 @@ class Pipeline:
         if not self._expected or self._expected[0][0] > self._written:
             return Phase.BLOCK
         kind = self._expected[0][1]
-        if kind == Stage.DATA:
+        if kind == DATA:
             return Phase.DATA
-        return Phase.CONTENT if kind in (Stage.CONTENT, _NOBODY) else Phase.COMMAND
+        return Phase.CONTENT if kind in (CONTENT, _NOBODY) else Phase.COMMAND
 
     def pull(self, limit: int) -> bytes:
         taken: list[bytes | memoryview] = []
@@ -238,7 +238,7 @@ class Pipeline:
         head = self._expected[0] if self._expected else None
         if not self.strict or not begun or (head is not None and head[0] <= self._written):
             return
-        if head is not None and head[1] == Stage.CONTENT and begun[:1] in b"45":
+        if head is not None and head[1] == CONTENT and begun[:1] in b"45":
             # A refusal in the midst of the message, which can't be taken for more than that.
             return
         if begun[:3] == b"421"[: len(begun)]:
@@ -287,10 +287,10 @@ class Pipeline:
         """Whether the next step waits for something: mostly for the answers to those before."""
         message = self._unsent[0]
         if not self._expected:
-            is_asked_for = message.data_ok or self._gear == Gear.CHUNKED
+            is_asked_for = message.data_ok or self._gear == CHUNKED
             is_content = self._step == _CONTENT and bool(message.accepted)
             return self._held and is_content and is_asked_for
-        if self._gear == Gear.LOCKSTEP:
+        if self._gear == LOCKSTEP:
             return True
         if self._step == _START:
             # An LMTP server that answers for fewer recipients than it should would have what it
@@ -298,7 +298,7 @@ class Pipeline:
             return not self.proved or self._lmtp
         if self._step != _CONTENT:
             return False
-        is_streamed = self._gear == Gear.CHUNKED and self.proved
+        is_streamed = self._gear == CHUNKED and self.proved
         return not is_streamed or message.content.octets > self._large
 
     def _step_on(self, message: _Message) -> bool:
@@ -311,13 +311,13 @@ class Pipeline:
         elif self._step == _MAIL:
             self._step = _RCPT
             self._recipient = 0
-            self._send(message.commands[0], Stage.MAIL, message)
-        elif self._step == _RCPT and message.stage != Stage.MAIL:
+            self._send(message.commands[0], MAIL, message)
+        elif self._step == _RCPT and message.stage != MAIL:
             index = self._recipient
             self._recipient += 1
-            self._send(message.commands[1 + index], Stage.RCPT, message, index)
+            self._send(message.commands[1 + index], RCPT, message, index)
             if self._recipient == message.recipients:
-                self._step = _CONTENT if self._gear == Gear.CHUNKED else _DATA
+                self._step = _CONTENT if self._gear == CHUNKED else _DATA
         elif self._nobody_is_left(message) and not message.data_ok:
             if self.strict:
                 # The transaction may still be open.
@@ -326,7 +326,7 @@ class Pipeline:
         elif self._step == _DATA:
             self._step = _CONTENT
             # As smtplib writes it, like the commands that the pipeline is given then.
-            self._send(b"DATA\r\n" if self.strict else b"data\r\n", Stage.DATA, message)
+            self._send(b"DATA\r\n" if self.strict else b"data\r\n", DATA, message)
         else:
             self._send_content(message)
             return False
@@ -334,13 +334,13 @@ class Pipeline:
 
     def _nobody_is_left(self, message: _Message) -> bool:
         """Whether it is known that the message is for nobody any more."""
-        if message.stage != Stage.LOST:
+        if message.stage != LOST:
             return True
         return message.answered == message.recipients and not message.accepted
 
     def _send_content(self, message: _Message) -> None:
         content = message.content
-        if self._gear == Gear.CHUNKED:
+        if self._gear == CHUNKED:
             # What becomes of a transaction whose BDAT fails is up to the server (RFC 3030 section
             # 2), and another message must not be sent in it.
             self._must_reset = True
@@ -356,7 +356,7 @@ class Pipeline:
         message.terminator = self._emitted + content.terminator
         self._segments.extend(content.chunks)
         self._emitted += content.octets
-        self._expect(Stage.CONTENT, message, 0)
+        self._expect(CONTENT, message, 0)
 
     # What comes
 
@@ -365,11 +365,11 @@ class Pipeline:
         head = self._expected[0] if self._expected else None
         is_due = head is not None and head[0] <= self._written
         message = head[2] if head is not None else None
-        if head is not None and not is_due and head[1] == Stage.CONTENT and code >= 400:
+        if head is not None and not is_due and head[1] == CONTENT and code >= 400:
             # In the midst of the message: the server has heard enough.
             assert message is not None
-            if message.stage == Stage.LOST:
-                message.stage, message.reply = Stage.CONTENT, (code, text)
+            if message.stage == LOST:
+                message.stage, message.reply = CONTENT, (code, text)
             self._fail(
                 SessionClosed("the server refuses a message that it has not got", code, text)
                 if code == 421
@@ -402,8 +402,8 @@ class Pipeline:
     def _answer(self, message: _Message, kind: int, index: int, reply: Reply) -> None:
         code = reply[0]
         finals = message.answered - message.recipients
-        is_content = kind == Stage.CONTENT and bool(message.accepted)
-        is_unproved = self._gear == Gear.CHUNKED and not self.proved
+        is_content = kind == CONTENT and bool(message.accepted)
+        is_unproved = self._gear == CHUNKED and not self.proved
         if is_content and is_unproved and not finals and code in _UNKNOWN_COMMAND:
             error = ChunkingRefused("the server does not know BDAT", b"%d %b" % reply)
             self._fail(error, in_doubt=False)
@@ -411,40 +411,40 @@ class Pipeline:
         if is_content and self._lmtp and len(message.accepted) > 1:
             # One reply a recipient (RFC 2033 section 4.2).
             self.proved = self.proved or 200 <= code <= 299
-            message.others[message.accepted[finals]] = (int(Stage.CONTENT), reply)
+            message.others[message.accepted[finals]] = (int(CONTENT), reply)
             message.answered += 1
             if finals + 1 < len(message.accepted):
-                if code == 421 and message.stage == Stage.LOST:
+                if code == 421 and message.stage == LOST:
                     # The server has the message, and may have stored it for them.
-                    message.stage = Stage.IN_DOUBT
+                    message.stage = IN_DOUBT
                 return
         self._expected.popleft()
         message.unanswered -= 1
-        if kind == Stage.MAIL:
+        if kind == MAIL:
             if code != 250:
-                message.stage, message.reply = Stage.MAIL, reply
-        elif kind == Stage.RCPT:
+                message.stage, message.reply = MAIL, reply
+        elif kind == RCPT:
             message.answered += 1
             if code in (250, 251):
                 message.accepted.append(index)
-            elif message.stage != Stage.MAIL:
-                message.others[index] = (int(Stage.RCPT), reply)
-        elif kind == Stage.DATA:
+            elif message.stage != MAIL:
+                message.others[index] = (int(RCPT), reply)
+        elif kind == DATA:
             message.data_ok = code == 354
             if message.data_ok:
-                if message.stage == Stage.MAIL and message.accepted:
+                if message.stage == MAIL and message.accepted:
                     # It would deliver whatever comes next, in the name of whom it refused.
                     self._fail(unexpected(_WRONG_SUCCESS, *reply), in_doubt=True)
-            elif message.stage == Stage.LOST:
-                message.stage, message.reply = Stage.DATA, reply
-        elif kind == Stage.CONTENT:
+            elif message.stage == LOST:
+                message.stage, message.reply = DATA, reply
+        elif kind == CONTENT:
             self._answer_content(message, reply)
 
     def _answer_content(self, message: _Message, reply: Reply) -> None:
         code = reply[0]
         has_own = len(message.others) == message.recipients
-        if message.accepted and message.stage == Stage.LOST and not has_own:
-            message.stage, message.reply = Stage.CONTENT, reply
+        if message.accepted and message.stage == LOST and not has_own:
+            message.stage, message.reply = CONTENT, reply
         if 200 <= code <= 299:
             self.proved = True
         elif self.strict and self._must_reset and self._step == _START and code != 421:
@@ -460,7 +460,7 @@ class Pipeline:
         self.octets -= message.content.octets
         if len(message.others) == message.recipients:
             stages = {stage for stage, _ in message.others.values()}
-            message.stage = max(stages, default=Stage.RCPT)
+            message.stage = max(stages, default=RCPT)
             message.reply = None
         self._settled.append((message.tag, int(message.stage), message.reply, message.others))
 
@@ -480,11 +480,11 @@ class Pipeline:
             message = self._messages.popleft()
             if (
                 in_doubt
-                and message.stage == Stage.LOST
+                and message.stage == LOST
                 and message.terminator is not None
                 and self._written > message.terminator
             ):
-                message.stage = Stage.IN_DOUBT
+                message.stage = IN_DOUBT
             self._settle(message)
 
 
@@ -495,11 +495,11 @@ def _may_answer(kind: int, code: int, message: _Message | None) -> bool:
     """
     if code >= 400:
         return True
-    if kind == Stage.MAIL:
+    if kind == MAIL:
         return code == 250
-    if kind == Stage.RCPT:
+    if kind == RCPT:
         assert message is not None
-        return code in (250, 251) and message.stage != Stage.MAIL
-    if kind == Stage.DATA:
+        return code in (250, 251) and message.stage != MAIL
+    if kind == DATA:
         return code == 354
     return 200 <= code <= 299

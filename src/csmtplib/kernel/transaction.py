@@ -50,3 +50,9 @@ class Phase(IntEnum):
     DATA = 1
     BLOCK = 2  # for a block of a message to leave
     CONTENT = 3
+
+
+# The members as names of the module: before Python 3.12 it takes several times as long to look one
+# up in its enumeration, and they are asked for at every message.
+LOCKSTEP, PIPELINED, CHUNKED = Gear
+LOST, IN_DOUBT, MAIL, RCPT, DATA, CONTENT = Stage

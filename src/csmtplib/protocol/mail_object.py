@@ -100,12 +100,18 @@ class MailObject(NamedTuple):
     dsn: DSN | None = None
 
 
+_REST = ((), (), None)
+
+
 def mail_object(item: object) -> MailObject:
     """An item as a mail object: one already, a tuple in its order, or an email.message.Message,
     whose envelope its headers give, as in SMTP.send_message().
 
     Raises TypeError and ValueError for what is none.
     """
+    if type(item) is tuple and len(item) == 3:
+        # Most are that, and this is how a named tuple makes itself.
+        return tuple.__new__(MailObject, item + _REST)
     if type(item) is MailObject:
         return item
     if isinstance(item, tuple) and 3 <= len(item) <= len(MailObject._fields):

@@ -100,7 +100,7 @@ class Result:
         for addresses that need SMTPUTF8 where the server lacks it; and what
         mail_object.buffers_of() raises.
         """
-        from_addr, to_addrs, msg = mail[:3]
+        from_addr, to_addrs, msg, *_ = mail
         self.recipients = recipients = [to_addrs] if isinstance(to_addrs, str) else list(to_addrs)
         if not recipients:
             raise Unsendable("the message has no recipient")
@@ -191,6 +191,9 @@ class Submission:
             # Whatever it is, the other messages have nothing to do with it.
             result.error = error
         else:
+            if len(result.recipients) == 1:
+                self._push(result, None)
+                return
             for indices in _groups(result.recipients, self._offer):
                 self._push(result, indices)
 
@@ -204,9 +207,10 @@ class Submission:
         commands = result._commands
         if indices is not None:
             commands = [commands[0], *(commands[1 + index] for index in indices)]
-        if self._audit is not None:
+        audit = self._audit
+        if audit is not None:
             for command in commands:
-                self._audit(command)
+                audit(command)
         result._waiting += 1
         self.pipeline.push((result, indices), commands, result._content)
 
@@ -319,8 +323,6 @@ def _looked_at(
 def _groups(recipients: Sequence[str], offer: _Offer) -> Sequence[Sequence[int] | None]:
     """Which recipients go into one transaction, by index, as the server's limits have it (RFC 9422,
     RCPTMAX and RCPTDOMAINMAX); None for all of them."""
-    if len(recipients) == 1:
-        return (None,)
     most = offer.rcpt_max or len(recipients)
     most_domains = offer.domain_max or len(recipients)
     if len(recipients) <= min(most, most_domains):

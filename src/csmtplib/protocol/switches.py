@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from ..kernel.errors import ChunkingRefused
-from ..kernel.transaction import Gear, Phase
+from ..kernel.transaction import CHUNKED, LOCKSTEP, PIPELINED, Gear, Phase
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,10 +30,10 @@ def best_gear(offered: Container[str], usable: frozenset[str], *, chunking: bool
     """The best gear of those that a server offers, by its extensions in lower case, and that may be
     used with it."""
     if "pipelining" not in offered or "pipelining" not in usable:
-        return Gear.LOCKSTEP
+        return LOCKSTEP
     if chunking and "chunking" in offered and "chunking" in usable:
-        return Gear.CHUNKED
-    return Gear.PIPELINED
+        return CHUNKED
+    return PIPELINED
 
 
 def learn(host: str, gear: Gear, pipeline: Pipeline) -> None:
@@ -43,7 +43,7 @@ def learn(host: str, gear: Gear, pipeline: Pipeline) -> None:
         _failed.add(("chunking", host.lower()))
     elif (
         isinstance(failure, TimeoutError)
-        and gear != Gear.LOCKSTEP
+        and gear != LOCKSTEP
         and pipeline.booked
         and not pipeline.proved
         and pipeline.phase() in (Phase.COMMAND, Phase.DATA)
