@@ -207,14 +207,18 @@ static bool step_on(csmtp_pipeline *pipeline, csmtp_message *message)
     return false;
 }
 
+bool csmtp_pipeline_is_held(const csmtp_pipeline *pipeline)
+{
+    const csmtp_message *message = pipeline->unsent;
+    return pipeline->held && pipeline->step == CONTENT && message && message->accepted > 0 &&
+           (message->data_ok || pipeline->gear == CSMTP_CHUNKED) && pipeline->expected.count == 0;
+}
+
 /* Whether the next step waits for something: mostly for the answers to those before. */
 static bool waits(const csmtp_pipeline *pipeline)
 {
-    const csmtp_message *message = pipeline->unsent;
-    if (pipeline->expected.count == 0) {
-        bool is_asked_for = message->data_ok || pipeline->gear == CSMTP_CHUNKED;
-        return pipeline->held && pipeline->step == CONTENT && is_asked_for && message->accepted > 0;
-    }
+    if (pipeline->expected.count == 0)
+        return csmtp_pipeline_is_held(pipeline);
     if (pipeline->gear == CSMTP_LOCKSTEP)
         return true;
     if (pipeline->step == START) {
@@ -225,7 +229,7 @@ static bool waits(const csmtp_pipeline *pipeline)
     if (pipeline->step != CONTENT)
         return false;
     bool is_streamed = pipeline->gear == CSMTP_CHUNKED && pipeline->proved;
-    return !is_streamed || message->octets > pipeline->large;
+    return !is_streamed || pipeline->unsent->octets > pipeline->large;
 }
 
 static void settle_answered(csmtp_pipeline *pipeline);

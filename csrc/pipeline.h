@@ -159,6 +159,7 @@ bool csmtp_pipeline_push(csmtp_pipeline *pipeline, void *tag, void *owner,
 
 /* Without strict, content that the server has asked for by 354 is held until this is called, and so
  * is what BDAT would send where the gear is not proved. */
+bool csmtp_pipeline_is_held(const csmtp_pipeline *pipeline);
 void csmtp_pipeline_release(csmtp_pipeline *pipeline);
 
 /* What a driver is to do: CSMTP_WANT_WRITE | CSMTP_WANT_READ. */

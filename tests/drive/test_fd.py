@@ -29,7 +29,7 @@ def run(
 ) -> None:
     from csmtplib.drive import _fd
 
-    _fd.run(client.pipeline, fd, target, phases, idle, limits.RECEIVE_OCTETS, True)
+    _fd.run(client.pipeline, fd, target, phases, idle, limits.RECEIVE_OCTETS, None, None)
 
 
 def test_other_threads_run_meanwhile() -> None:

@@ -58,9 +58,13 @@ def by_blink(
 
 
 def by_descriptor(
-    client: Client, sock: Any, target: int = 0, allowed: Limits = PATIENT, **seconds: float | None
+    client: Client,
+    sock: Any,
+    target: int = 0,
+    allowed: Limits = PATIENT,
+    seconds: float | None = None,
 ) -> None:
-    transactions.run(client.pipeline, client.replies, sock, target, allowed, **seconds)
+    transactions.run(client.pipeline, client.replies, sock, target, allowed, seconds=seconds)
 
 
 RUNS: dict[str, Run] = {"poll": by_poll, "blink": by_blink}

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from csmtplib.drive import transactions
+from csmtplib.kernel.transaction import Stage
 from csmtplib.protocol import limits
 
 from ..protocol.serving import Host
@@ -22,6 +23,14 @@ ROOT = Path(__file__).parent.parent.parent
 
 class Subclass(socket.socket):
     """As PySocks and eventlet have them."""
+
+    @classmethod
+    def from_socket(cls, sock: socket.socket) -> Subclass:
+        """Takes a socket over."""
+        timeout = sock.gettimeout()
+        made = cls(sock.family, sock.type, sock.proto, sock.detach())
+        made.settimeout(timeout)
+        return made
 
 
 def test_genuine_sockets() -> None:
@@ -139,3 +148,40 @@ print(type(one) in transactions.GENUINE)
         check=True,
     )
     assert done.stdout == "False\n"
+
+
+def test_held_content_is_released() -> None:
+    """After the caller was told, who may still stop it."""
+    told: list[list[str]] = []
+    for wrap in (lambda sock: sock, Subclass.from_socket):
+        client = Client(strict=False)
+        host = Host()
+        client.push(0)
+        with socket_pair() as (sock, other), in_thread(lambda: serve(host, other)):  # noqa: B023
+            ours = wrap(sock)
+            transactions.run(
+                client.pipeline,
+                client.replies,
+                ours,
+                0,
+                PATIENT,
+                before_content=lambda: told.append(host.verbs),  # noqa: B023
+            )
+            ours.close()
+        assert client.told() == [(0, Stage.CONTENT)]
+    assert [verbs[-1] for verbs in told] == ["data", "data"]
+
+
+def test_who_stops_held_content() -> None:
+    client = Client(strict=False)
+    host = Host()
+    client.push(0)
+
+    def stop() -> None:
+        raise PermissionError("an audit hook's")
+
+    with socket_pair() as (sock, other), in_thread(lambda: serve(host, other)):
+        with pytest.raises(PermissionError):
+            transactions.run(client.pipeline, client.replies, sock, 0, PATIENT, before_content=stop)
+        sock.close()
+    assert host.deliveries == []

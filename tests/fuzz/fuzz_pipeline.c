@@ -330,10 +330,10 @@ static void check_begun(model *model)
         assert(!pipeline->fault);
         return;
     }
-    size_t skipped = model->received < 4 ? model->received : 4;
-    bool is_closed = memcmp(model->inbox, "421 ", skipped) == 0;
-    if (!is_closed)
-        skipped = 0;
+    bool is_closed = memcmp(model->inbox, "421", model->received < 3 ? model->received : 3) == 0;
+    size_t skipped = 0;
+    if (is_closed)
+        skipped = model->received < 4 ? model->received : 4;
     const csmtp_kept *reply = &pipeline->fault_reply;
     assert(pipeline->fault == (is_closed ? CSMTP_CLOSED : CSMTP_SURPLUS));
     assert(reply->code == (is_closed ? 421 : 0));

@@ -6,6 +6,7 @@ The transaction then is run by a pipeline instead of by mail(), rcpt() and data(
 from __future__ import annotations
 
 import sys
+from functools import partial
 from smtplib import SMTPResponseException, SMTPServerDisconnected
 
 import csmtplib as public
@@ -82,10 +83,7 @@ def transact(
         body = public._quote_periods(octets)
         end = b".\r\n" if body.endswith(b"\r\n") else b"\r\n.\r\n"
         asked, content = [b"data\r\n"], [body + end]
-    # One event for each write that the stdlib would do, before what it tells of leaves.
-    audit = sys.audit
-    for written in (*commands, *asked):
-        audit("smtplib.send", smtp, written)
+    _audit(smtp, *commands, *asked)
     replies = smtp._occupy()
     try:
         sock = smtp.sock
@@ -96,13 +94,8 @@ def transact(
         )
         pipeline.push(None, commands, kernel.Content([body], not is_chunked, end))
         allowed = limits.at_least(sock.gettimeout())  # type: ignore[union-attr]
-        transactions.run(pipeline, replies, sock, 0, allowed)
-        if len(pipeline):
-            # The server has asked for the message, or is ready for it.
-            for written in content:
-                audit("smtplib.send", smtp, written)
-            pipeline.release()
-            transactions.run(pipeline, replies, sock, 0, allowed)
+        before_content = partial(_audit, smtp, *content)
+        transactions.run(pipeline, replies, sock, 0, allowed, before_content=before_content)
     except BaseException:
         smtp.close()  # see Connection.getreply()
         raise
@@ -112,6 +105,12 @@ def transact(
         learn(smtp, gear, pipeline)
     (settled,) = pipeline.take()
     return settled, pipeline.failure
+
+
+def _audit(smtp: SMTP, *written: bytes) -> None:
+    """Raises the event of each write that the stdlib would do, before what it tells of leaves."""
+    for octets in written:
+        sys.audit("smtplib.send", smtp, octets)
 
 
 def learn(smtp: SMTP, gear: Gear, pipeline: Pipeline) -> None:

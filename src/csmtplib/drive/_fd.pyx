@@ -4,7 +4,12 @@
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stddef cimport size_t
 
-from ..kernel._c_pipeline cimport Pipeline, csmtp_pipeline
+from ..kernel._c_pipeline cimport (
+    Pipeline,
+    csmtp_pipeline,
+    csmtp_pipeline_is_held,
+    csmtp_pipeline_release,
+)
 
 import os
 from time import monotonic
@@ -48,9 +53,11 @@ def run(
     idle,
     size_t receive_octets,
     seconds,
+    before_content,
 ):
     """Runs a pipeline over a descriptor, without the GIL, until `target` messages are left, the
-    connection is lost, or so many seconds have passed, where that is not None.
+    connection is lost, or so many seconds have passed, where that is not None. Content that is held
+    is released, after `before_content` was called, where that is not None.
 
     phases: seconds for each transaction.Phase. idle: seconds without an octet, or None.
     receive_octets: how much is read at once. Raises what a signal handler raises.
@@ -85,6 +92,10 @@ def run(
         elif status == CSMTP_RUN_NO_MEMORY:
             pipeline.lose(MemoryError("no memory for what the server says"))
         PyErr_CheckSignals()
+        if before_content is not None and csmtp_pipeline_is_held(&pipeline.table):
+            before_content()
+            csmtp_pipeline_release(&pipeline.table)
+            continue
         if status == CSMTP_RUN_DONE or pipeline.failure is not None:
             return
         if seconds is not None:

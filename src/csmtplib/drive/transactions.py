@@ -17,6 +17,7 @@ except ImportError:
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from ..kernel import Pipeline, ReplyBuffer
@@ -59,23 +60,48 @@ def run(
     allowed: Limits,
     *,
     seconds: float | None = None,
+    before_content: Callable[[], object] | None = None,
 ) -> None:
     """Runs a pipeline over a connected socket until `target` messages are left (with 0: and every
     reply is in), the connection is lost, or so many seconds have passed, where that is not None.
 
-    What comes of it is the pipeline's to tell: a failure of the socket is its `failure`. Raises
-    what a signal handler raises; nobody knows then what has been sent.
+    before_content: is called when content that is held could leave, which then is released. What
+    comes of it is the pipeline's to tell: a failure of the socket is its `failure`. Raises what a
+    signal handler raises; nobody knows then what has been sent.
     """
     if len(replies):
         pipeline.receive()
     if pipeline.failure is not None:
         return
     if _has_fd_loop and type(sock) in _PLAIN:
-        octets = limits.RECEIVE_OCTETS
-        _run_fd(pipeline, sock.fileno(), target, allowed.phases, allowed.idle, octets, seconds)
+        _run_fd(
+            pipeline,
+            sock.fileno(),
+            target,
+            allowed.phases,
+            allowed.idle,
+            limits.RECEIVE_OCTETS,
+            seconds,
+            before_content,
+        )
         return
+    _pump(pipeline, replies, sock, target, allowed, seconds)
+    if before_content is not None and len(pipeline) and pipeline.failure is None:
+        before_content()
+        pipeline.release()
+        _pump(pipeline, replies, sock, target, allowed, seconds)
+
+
+def _pump(
+    pipeline: Pipeline,
+    replies: ReplyBuffer,
+    sock: Any,
+    target: int,
+    allowed: Limits,
+    seconds: float | None,
+) -> None:
+    can_poll = type(sock) in GENUINE
     try:
-        can_poll = type(sock) in GENUINE
         pump(pipeline, replies, sock, target, allowed, seconds=seconds, can_poll=can_poll)
     except OSError as error:
         pipeline.lose(error)

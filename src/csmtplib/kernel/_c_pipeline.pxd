@@ -73,6 +73,7 @@ cdef extern from "pipeline.h" nogil:
         csmtp_pipeline *pipeline, void *tag, void *owner, const csmtp_chunk *commands,
         size_t command_count, const csmtp_chunk *chunks, size_t chunk_count, int64_t terminator
     )
+    bint csmtp_pipeline_is_held(const csmtp_pipeline *pipeline)
     void csmtp_pipeline_release(csmtp_pipeline *pipeline)
     unsigned csmtp_pipeline_want(const csmtp_pipeline *pipeline)
     csmtp_phase csmtp_pipeline_phase(const csmtp_pipeline *pipeline)
