@@ -11,11 +11,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from csmtplib import kernel
 from csmtplib.protocol.mail_object import (
     DSN,
     MailObject,
     buffers_of,
-    content_of,
     mail_object,
     xtext,
 )
@@ -137,7 +137,7 @@ def test_text_that_is_not_ascii() -> None:
 def test_content_is_the_same_wherever_it_is_cut(text: bytes, cuts: list[int], dots: bool) -> None:
     borders = [0, *cuts, len(text)]
     pieces = [text[a:b] for a, b in itertools.pairwise(borders)]
-    whole, cut = content_of(text, utf8=False, dots=dots), content_of(pieces, utf8=False, dots=dots)
+    whole, cut = (kernel.Content(buffers_of(each, utf8=False), dots) for each in (text, pieces))
     for name in ("octets", "size", "longest_line", "has_nul", "has_8bit", "terminator"):
         assert getattr(cut, name) == getattr(whole, name), name
     normal = re.sub(rb"\r\n|\r|\n", b"\r\n", text)

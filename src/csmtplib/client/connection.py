@@ -208,21 +208,21 @@ class Connection:
         self._in_use.release(). Raises RuntimeError where it is in use already."""
         if not self.sock:
             raise SMTPServerDisconnected("please run connect() first")
+        if self.file is None:
+            self.file = self._open_reply_file()
+        file = self.file
+        if type(file) is not ReplyFile:
+            raise TypeError(
+                "the socket's own recv() is read here: leave smtp.file None, and have a socket "
+                "with recv_into() and gettimeout()"
+            )
         if self._in_use is None:
             # Not made with the object: programs make some by __new__ alone.
             self.__dict__.setdefault("_in_use", allocate_lock())
         if not self._in_use.acquire(False):
             raise RuntimeError(IN_USE)
         self._occupant = get_ident()
-        if self.file is None:
-            self.file = self._open_reply_file()
-        if type(self.file) is not ReplyFile:
-            self._in_use.release()
-            raise TypeError(
-                "the socket's own recv() is read here: leave smtp.file None, and have a socket "
-                "with recv_into() and gettimeout()"
-            )
-        return self.file.buffer
+        return file.buffer
 
     # Commands and replies
 

@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 # As long as systems take to give up on their own, and no longer.
 CONNECT_SECONDS = 120.0
 
-# One send() of a large body: small enough for its deadline to mean progress.
-SEND_OCTETS = 1 << 18
-
 # The answer to a step that the server does not answer.
 _NO_REPLY = Reply(0, b"")
 
@@ -225,10 +222,8 @@ class Connection:
 
     def _send(self, sock: socket.socket, octets: bytes) -> None:
         sock.settimeout(self._seconds(limits.BODY_SECONDS))
-        rest = memoryview(octets)
         try:
-            while rest:
-                rest = rest[sock.send(rest[:SEND_OCTETS]) :]
+            sock.sendall(octets)
         except OSError as error:
             raise ConnectionLost(f"the connection was lost: {error}") from error
 

@@ -8,16 +8,14 @@ from ._c cimport ReplyBuffer, csmtp_receive, csmtp_reply_status
 
 cdef extern from "pipeline.h" nogil:
     ctypedef enum csmtp_gear:
-        CSMTP_LOCKSTEP
-        CSMTP_PIPELINED
-        CSMTP_CHUNKED
+        pass
 
     ctypedef enum csmtp_stage:
         CSMTP_LOST
         CSMTP_IN_DOUBT
 
     ctypedef enum csmtp_phase:
-        CSMTP_PHASES
+        pass
 
     ctypedef enum csmtp_fault:
         CSMTP_SOUND

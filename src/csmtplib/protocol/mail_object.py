@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from .. import kernel
 from . import message as messages
 
 if TYPE_CHECKING:
@@ -147,8 +146,3 @@ def buffers_of(msg: Text, *, utf8: bool) -> Sequence[Octets] | bytes:
         "the content of a message is octets, an ASCII str, an email.message.Message or a sequence "
         f"of buffers, not {type(msg).__name__}"
     )
-
-
-def content_of(msg: Text, *, utf8: bool, dots: bool) -> kernel.Content:
-    """The content of a message for the wire; `dots` for DATA."""
-    return kernel.Content(buffers_of(msg, utf8=utf8), dots)

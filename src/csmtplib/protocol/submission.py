@@ -9,7 +9,7 @@ from smtplib import SMTPNotSupportedError
 from typing import Any, TypeAlias, cast
 
 from .. import kernel
-from ..kernel.transaction import Gear, Stage
+from ..kernel.transaction import CONTENT, Gear, Stage
 from . import envelope, limits
 from .features import Features
 from .mail_object import DSN, MailObject, Unsendable, buffers_of, mail_object
@@ -19,7 +19,6 @@ from .outcome import Outcome, Reply, State, answered
 # 4.5.3.1.10).
 _TOO_MANY_RECIPIENTS = (452, 552)
 
-
 _Others: TypeAlias = "dict[int, tuple[int, tuple[int, bytes]]]"
 # One transaction: its recipients by index (None for all), stage, reply, those with an answer of
 # their own, and the fault where there is no reply.
@@ -27,9 +26,6 @@ _Part: TypeAlias = "tuple[Sequence[int] | None, int, tuple[int, bytes] | None, _
 
 # A transaction in the pipeline: whose it is, and its recipients as in a part.
 _Tag: TypeAlias = "tuple[Result, Sequence[int] | None]"
-
-# Comparing with a member of an enumeration takes longer.
-_CONTENT = int(Stage.CONTENT)
 
 
 class Result:
@@ -57,7 +53,7 @@ class Result:
         if len(self._parts) == 1:
             _, stage, reply, others, _ = self._parts[0]
             if not others:
-                return stage == _CONTENT and 200 <= reply[0] <= 299  # type: ignore[index]
+                return stage == CONTENT and 200 <= reply[0] <= 299  # type: ignore[index]
         outcomes = self.outcomes
         return bool(outcomes) and all(each.state is State.ACCEPTED for each in outcomes)
 
