@@ -18,6 +18,7 @@ import pytest
 
 import csmtplib
 from csmtplib import SMTPHeloError, SMTPServerDisconnected
+from csmtplib.client import streaming
 from csmtplib.kernel.transaction import Gear
 from csmtplib.protocol import switches
 from csmtplib.protocol.outcome import State
@@ -109,7 +110,13 @@ def test_gear(offered: tuple[str, ...], chunking: bool | None, verb: str) -> Non
     assert host.texts == [text for _, _, text in messages(3)]
 
 
-def test_pipelined_envelopes_leave_with_the_message_before() -> None:
+@pytest.fixture
+def come_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is, messages are taken for one flight."""
+    monkeypatch.setattr(streaming, "_GATHER", float("inf"))
+
+
+def test_pipelined_envelopes_leave_with_the_message_before(come_quickly: None) -> None:
     host = Host("PIPELINING")
     with Loopback(host) as server, connect(server) as smtp:
         assert all(result.accepted for result in smtp.send_many(messages(4)))
@@ -125,7 +132,7 @@ def test_pipelined_envelopes_leave_with_the_message_before() -> None:
     ]
 
 
-def test_chunked_transactions_leave_together() -> None:
+def test_chunked_transactions_leave_together(come_quickly: None) -> None:
     host = Host(*BOTH)
     with Loopback(host) as server, connect(server) as smtp:
         assert all(result.accepted for result in smtp.send_many(messages(4)))
