@@ -16,7 +16,18 @@ import csmtplib
 PACKAGE = Path(csmtplib.__path__[0])
 
 # Imports point downwards: from a room to itself, or to one that stands before it.
-ROOMS = ["kernel", "protocol", "drive", "fastpath", "client", "swap", "csmtplib", "cli"]
+ROOMS = [
+    "kernel",
+    "protocol",
+    "drive",
+    "fastpath",
+    "client",
+    "swap",
+    "csmtplib",
+    "bulk",
+    "compose",
+    "cli",
+]
 
 # The client classes read what programs patch from the package itself, at each call.
 EXCEPTIONS = {("client", "csmtplib")}

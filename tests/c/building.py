@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -44,6 +46,19 @@ def build(compiler: Sequence[str], flags: Sequence[str], source: Path, program: 
     done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILING_SECONDS)
     if done.returncode != 0:
         pytest.fail(f"{shlex.join(command)}\n{done.stderr}")
+
+
+def preloadable(source: Path, directory: Path) -> Path:
+    """Compile a library to be preloaded; return where it is. The test is skipped where that can't
+    be, and fails with CI set."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if not sys.platform.startswith("linux") or compiler is None:
+        unavailable(f"a C compiler and a Linux system are needed to preload {source.name}")
+    library = directory / f"{source.stem}.so"
+    flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC"]
+    command = [compiler, *flags, str(source), "-o", str(library), "-ldl"]
+    subprocess.run(command, timeout=COMPILING_SECONDS, check=True)
+    return library
 
 
 def runs_sanitized(compiler: Sequence[str], flags: Sequence[str], directory: Path) -> bool:

@@ -132,6 +132,8 @@ def buffers_of(msg: Text, *, utf8: bool) -> Sequence[Octets] | bytes:
     """
     if isinstance(msg, bytes):
         return msg
+    if isinstance(msg, (tuple, list)) and all(type(each) is bytes for each in msg):
+        return msg
     if isinstance(msg, str):
         return msg.encode("ascii")
     if isinstance(msg, (bytearray, memoryview)):

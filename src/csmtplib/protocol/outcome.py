@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import NamedTuple
 
-_ENHANCED = re.compile(rb"([245]\.\d{1,3}\.\d{1,3})(?: +|$)")
+_ENHANCED = re.compile(rb"[245]\.\d{1,3}\.\d{1,3}")
 
 
 class Reply(NamedTuple):
@@ -19,16 +20,27 @@ class Reply(NamedTuple):
     @property
     def enhanced(self) -> str | None:
         """The enhanced status code at the head of the text (RFC 2034, RFC 3463)."""
-        found = _ENHANCED.match(self.text)
-        if found is None or found[1][0] != str(self.code).encode()[0]:
-            return None
-        return found[1].decode()
+        return _enhanced(self.code // 100, self.text.partition(b" ")[0])
+
+    @property
+    def shown(self) -> str:
+        """The text on one line, with what a terminal would act on as escapes."""
+        # Servers may say anything, and logs are read on terminals.
+        text = self.text.decode("ascii", "backslashreplace")
+        if text.isprintable():
+            return text
+        text = text.replace("\n", " / ")
+        return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
     def __str__(self) -> str:
-        # Servers may say anything, and logs are read on terminals.
-        text = self.text.decode("ascii", "backslashreplace").replace("\n", " / ")
-        shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
-        return f"{self.code} {shown}".rstrip()
+        return f"{self.code} {self.shown}".rstrip()
+
+
+@lru_cache(maxsize=256)
+def _enhanced(first_digit: int, word: bytes) -> str | None:
+    # A code of another class than the reply's is no code.
+    is_one = _ENHANCED.fullmatch(word) and word.startswith(b"%d" % first_digit)
+    return word.decode() if is_one else None
 
 
 class State(Enum):
@@ -46,12 +58,16 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A recipient, the state of the message for it, and the reply or the fault that says so."""
+    """A recipient, the state of the message for it, and the reply or the fault that says so.
+
+    to_rcpt: whether the reply is to RCPT, and so about this recipient alone.
+    """
 
     recipient: str
     state: State
     reply: Reply | None = None
     fault: str | None = None
+    to_rcpt: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
         return f"{self.state.value} {self.recipient} ({self.reply or self.fault})"
@@ -66,4 +82,4 @@ def answered(recipient: str, reply: Reply, *, to_rcpt: bool = False) -> Outcome:
         state = State.REJECTED
     else:
         state = State.DEFERRED
-    return Outcome(recipient, state, reply)
+    return Outcome(recipient, state, reply, to_rcpt=to_rcpt)

@@ -58,6 +58,16 @@ class Result:
         return bool(outcomes) and all(each.state is State.ACCEPTED for each in outcomes)
 
     @property
+    def only_reply(self) -> Reply | None:
+        """What the server has said of the message to its only recipient; None where there are
+        several, or where it has said nothing."""
+        if len(self.recipients) == 1 and len(self._parts) == 1:
+            _, _, reply, others, _ = self._parts[0]
+            if reply is not None and not others:
+                return Reply(*reply)
+        return None
+
+    @property
     def outcomes(self) -> tuple[Outcome, ...]:
         """An outcome for each recipient, in order."""
         if self.error is not None:

@@ -1,0 +1,54 @@
+"""Many messages over many connections, with a journal that survives a crash.
+
+from csmtplib.bulk import BulkSender, Journal, Rate
+
+with Journal("campaign.journal") as journal:
+    with BulkSender("submission://me@mail.example.org", journal=journal) as sender:
+        for delivery in sender.send(messages):
+            print(delivery.recipient, delivery.state.value, delivery.text)
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .delivery import Delivery as Delivery
+    from .delivery import Job as Job
+    from .journal import Journal as Journal
+    from .journal import JournalError as JournalError
+    from .retry import Retry as Retry
+    from .sender import BulkSender as BulkSender
+    from .sender import Status as Status
+    from .throttle import Rate as Rate
+
+# sqlite3 and ssl take longer to import than most of a command line.
+_WHERE = {
+    "BulkSender": "sender",
+    "Delivery": "delivery",
+    "Job": "delivery",
+    "Journal": "journal",
+    "JournalError": "journal",
+    "Rate": "throttle",
+    "Retry": "retry",
+    "Status": "sender",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_WHERE[name]}", __name__), name)
+
+
+__all__ = [
+    "BulkSender",
+    "Delivery",
+    "Job",
+    "Journal",
+    "JournalError",
+    "Rate",
+    "Retry",
+    "Status",
+]

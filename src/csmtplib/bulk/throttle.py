@@ -1,0 +1,221 @@
+"""How fast recipients may be sent: token buckets, for all of them and for each domain.
+
+Nothing here reads a clock or waits: `now` is given, in seconds of a monotonic clock.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_RATE = re.compile(rf"\s*([0-9]+(?:\.[0-9]+)?)\s*(?:/\s*([{''.join(_UNITS)}]))?\s*")
+
+# What a bucket holds beyond one token, as seconds of its rate: a sender that wakes up so late loses
+# no token by it.
+_LATE_SECONDS = 0.1
+
+# Sums of floats may miss a token by a little. A delay as short would be lost when it is added to a
+# large `now`, and nobody can sleep it.
+_SHORTEST_DELAY = 1e-6
+
+# Domains that are remembered before full buckets are looked for.
+_DOMAINS = 10_000
+
+
+@dataclass(frozen=True)
+class Rate:
+    """At most `count` recipients in so many seconds. Raises ValueError where one is no number above
+    0."""
+
+    count: float
+    seconds: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (_is_positive(self.count) and _is_positive(self.seconds)):
+            raise ValueError(
+                f"{self.count:g} in {self.seconds:g} seconds is no rate: both must be more than 0"
+            )
+        if not _is_positive(self.per_second):
+            raise ValueError(f"{self.count:g} in {self.seconds:g} seconds is out of all bounds")
+
+    @classmethod
+    def parse(cls, text: str) -> Rate:
+        """The rate that is written as a number and a unit: 100/s, 6000/m, 1000/h, 50000/d, 2.5/s; a
+        number alone is one per second. Raises ValueError, which says so."""
+        written = _RATE.fullmatch(text)
+        if written is None or not _is_positive(float(written[1])):
+            raise ValueError(
+                f"{text!r} is no rate: write a number above 0, and per second, minute, hour or day "
+                "as /s, /m, /h or /d, for example 100/s or 2.5/m"
+            )
+        return cls(float(written[1]), _UNITS[written[2] or "s"])
+
+    @property
+    def per_second(self) -> float:
+        """The same rate as recipients per second."""
+        return self.count / self.seconds
+
+
+def _is_positive(number: float) -> bool:
+    return 0 < number < math.inf
+
+
+class TokenBucket:
+    """Tokens come at a rate, and the bucket holds `burst` of them; a recipient takes one.
+
+    In any w seconds no more than rate * w + burst leave, if take() follows a delay() of 0.0. Where
+    more tokens than burst are taken at once, it is so many more. A clock that is set back stands
+    still to the bucket: it gives nothing and takes nothing away.
+    """
+
+    __slots__ = ("_burst", "_last", "_per_second", "_tokens")
+
+    def __init__(self, rate: Rate, burst: float | None = None) -> None:
+        """burst: tokens that may leave at once after a pause, by default one, and those of a tenth
+        of a second. Raises ValueError where it is less than one."""
+        self._per_second = rate.per_second
+        if burst is None:
+            burst = 1.0 + rate.per_second * _LATE_SECONDS
+        if not 1 <= burst < math.inf:
+            raise ValueError(f"burst is {burst:g}; nothing leaves a bucket that holds no token")
+        self._burst = float(burst)
+        self._tokens = self._burst
+        self._last = -math.inf
+
+    def delay(self, now: float, count: int = 1) -> float:
+        """Seconds until so many tokens may be taken, 0.0 where it may be done now.
+
+        More tokens than the bucket holds may be taken when it is full.
+        """
+        self._fill(now)
+        missing = min(count, self._burst) - self._tokens
+        if missing <= 0:
+            return 0.0
+        return max(missing / self._per_second, _SHORTEST_DELAY)
+
+    def take(self, now: float, count: int = 1) -> None:
+        """Takes tokens. Those that are not there are owed, and the next ones wait for them."""
+        self._fill(now)
+        self._tokens -= count
+
+    def is_full(self, now: float) -> bool:
+        """Whether it is as good as a new one."""
+        self._fill(now)
+        return self._tokens >= self._burst
+
+    def _fill(self, now: float) -> None:
+        if now > self._last:
+            came = (now - self._last) * self._per_second
+            self._tokens = min(self._burst, self._tokens + came)
+        self._last = now
+
+
+class Throttle:
+    """The rate of all recipients together, and that of each domain."""
+
+    def __init__(
+        self, total: Rate | None = None, domains: Mapping[str, Rate] | Rate | None = None
+    ) -> None:
+        """domains: the rate of each domain, or of those that are named, where "*" is every other
+        one. Raises ValueError where a domain is named twice, or is an address."""
+        self._total = None if total is None else TokenBucket(total)
+        self._others: Rate | None = None
+        self._named: dict[str, Rate] = {}
+        if isinstance(domains, Rate):
+            self._others = domains
+        elif domains is not None:
+            for domain, rate in domains.items():
+                if domain == "*":
+                    self._others = rate
+                else:
+                    self._name(domain, rate)
+        # A domain that is not here has a full bucket.
+        self._buckets: dict[str, TokenBucket] = {}
+        self._most_buckets = _DOMAINS
+        self._has_domains = self._others is not None or bool(self._named)
+        self.is_off = self._total is None and not self._has_domains
+        """Whether nothing is limited."""
+
+    def delay(self, recipients: Sequence[str], now: float) -> float:
+        """Seconds until a message for these recipients may leave, 0.0 where it may leave now."""
+        longest = self.total_delay(len(recipients), now)
+        if self._has_domains:
+            for domain, count in _domains_of(recipients):
+                bucket = self._buckets.get(domain)
+                if bucket is not None:
+                    longest = max(longest, bucket.delay(now, count))
+        return longest
+
+    def take(self, recipients: Sequence[str], now: float) -> None:
+        """Counts these recipients as sent."""
+        self.take_total(len(recipients), now)
+        self.reserve(recipients, now)
+
+    def reserve(self, recipients: Sequence[str], now: float) -> float:
+        """Has the domains of these recipients give their tokens as soon as they have them; in how
+        many seconds that is. The total is left alone."""
+        longest = 0.0
+        if self._has_domains:
+            for domain, count in _domains_of(recipients):
+                bucket = self._buckets.get(domain) or self._new_bucket(domain, now)
+                if bucket is not None:
+                    longest = max(longest, bucket.delay(now, count))
+                    bucket.take(now, count)
+        return longest
+
+    def total_delay(self, count: int, now: float) -> float:
+        """Seconds until so many recipients may leave, as far as the total is concerned."""
+        return 0.0 if self._total is None else self._total.delay(now, count)
+
+    def take_total(self, count: int, now: float) -> None:
+        """Counts so many recipients as sent."""
+        if self._total is not None:
+            self._total.take(now, count)
+
+    def _name(self, domain: str, rate: Rate) -> None:
+        if "@" in domain or not domain:
+            raise ValueError(f"{domain!r} is no domain: write what follows the @ of an address")
+        name = domain_of(f"@{domain}")
+        if name in self._named:
+            raise ValueError(f"the domain {domain} has two rates")
+        self._named[name] = rate
+
+    def _new_bucket(self, domain: str, now: float) -> TokenBucket | None:
+        rate = self._named.get(domain, self._others)
+        if rate is None:
+            return None
+        if len(self._buckets) >= self._most_buckets:
+            self._buckets = {
+                name: bucket for name, bucket in self._buckets.items() if not bucket.is_full(now)
+            }
+            # Twice what has to stay: so the search costs little for each domain.
+            self._most_buckets = max(_DOMAINS, 2 * len(self._buckets))
+        bucket = self._buckets[domain] = TokenBucket(rate)
+        return bucket
+
+
+def _domains_of(recipients: Sequence[str]) -> Sequence[tuple[str, int]]:
+    if len(recipients) == 1:
+        return ((domain_of(recipients[0]), 1),)
+    return tuple(Counter(map(domain_of, recipients)).items())
+
+
+def domain_of(address: str) -> str:
+    """The domain of an address in lower case, as A-labels where it is internationalised (RFC 5890):
+    it has one name, however it is written. "" where the address has none."""
+    domain = address.rpartition("@")[2] if "@" in address else ""
+    return domain.lower() if domain.isascii() else _a_labels(domain)
+
+
+@lru_cache(maxsize=4096)
+def _a_labels(domain: str) -> str:
+    try:
+        return domain.encode("idna").decode("ascii").lower()
+    except UnicodeError:
+        # Whether it is a domain is for the server to say.
+        return domain.lower()
