@@ -1,0 +1,1 @@
+"""Personal messages from a template and a table of recipients."""
