@@ -19,18 +19,25 @@ enum { LONGEST_WAIT = 1000 };
 #define MSG_NOSIGNAL 0 /* where there is none, Python ignores SIGPIPE */
 #endif
 
-static double now(void)
+double csmtp_now(void)
 {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-void csmtp_watch_begin(csmtp_watch *watch, const csmtp_pipeline *pipeline)
+void csmtp_line_begin(csmtp_line *line)
 {
-    watch->phase_since = watch->progress_since = now();
-    watch->booked = pipeline->booked;
-    watch->phase = csmtp_pipeline_phase(pipeline);
+    csmtp_watch *watch = &line->watch;
+    watch->phase_since = watch->progress_since = csmtp_now();
+    watch->booked = line->pipeline->booked;
+    watch->phase = csmtp_pipeline_phase(line->pipeline);
+}
+
+void csmtp_line_shift(csmtp_line *line, double seconds)
+{
+    line->watch.phase_since += seconds;
+    line->watch.progress_since += seconds;
 }
 
 /* Notes what has happened by now; when the nearest limit ends. */
@@ -68,18 +75,18 @@ static outcome write_some(csmtp_pipeline *pipeline, int fd)
 }
 
 /* What a read of the socket came to, or CSMTP_RUN_SLICE for nothing; *moved: whether it read. */
-static csmtp_run_status read_some(csmtp_pipeline *pipeline, int fd, size_t octets, bool *moved,
-                                  int *error)
+static csmtp_run_status read_some(csmtp_line *line, size_t octets, bool *moved)
 {
+    csmtp_pipeline *pipeline = line->pipeline;
     *moved = false;
     uint8_t *room = csmtp_receive_reserve(pipeline->receive, octets);
     if (!room)
         return CSMTP_RUN_NO_MEMORY;
-    ssize_t count = recv(fd, room, octets, MSG_DONTWAIT);
+    ssize_t count = recv(line->fd, room, octets, MSG_DONTWAIT);
     if (count == 0)
         return CSMTP_RUN_END;
     if (count < 0) {
-        *error = errno;
+        line->error = errno;
         bool is_nothing = errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
         return is_nothing ? CSMTP_RUN_SLICE : CSMTP_RUN_ERRNO;
     }
@@ -90,68 +97,116 @@ static csmtp_run_status read_some(csmtp_pipeline *pipeline, int fd, size_t octet
     return pipeline->fault ? CSMTP_RUN_FAULT : CSMTP_RUN_SLICE;
 }
 
-static bool is_done(const csmtp_pipeline *pipeline, size_t target)
+static bool is_done(const csmtp_line *line)
 {
-    return (pipeline->count <= target && target > 0) || csmtp_pipeline_want(pipeline) == 0;
+    return (line->pipeline->count <= line->target && line->target > 0) ||
+           csmtp_pipeline_want(line->pipeline) == 0;
 }
 
-csmtp_run_status csmtp_fd_run(csmtp_pipeline *pipeline, int fd, size_t target,
-                              size_t receive_octets, double slice, csmtp_watch *watch, int *error)
+/* Writes and reads what can be without waiting, once. CSMTP_RUN_SLICE while the line has not come to
+ * its end; line->ready tells then whether there may be more to do at once. *time: now. */
+static csmtp_run_status advance(csmtp_line *line, size_t receive_octets, double *time)
 {
-    double time = now();
-    const double slice_end = time + slice;
-    int write_error = 0;
-    bool look = pipeline->strict && csmtp_pipeline_phase(pipeline) == CSMTP_PHASE_BLOCK;
+    csmtp_pipeline *pipeline = line->pipeline;
+    bool has_written = false, has_read = false;
     if (pipeline->fault)
         return CSMTP_RUN_FAULT;
-    while (!is_done(pipeline, target)) {
-        unsigned want = csmtp_pipeline_want(pipeline);
-        bool has_written = false, has_read = false;
-        if (!look && write_error == 0 && (want & CSMTP_WANT_WRITE)) {
-            outcome written = write_some(pipeline, fd);
-            has_written = written == MOVED;
-            if (written == FAILED)
-                write_error = errno;
-            want = csmtp_pipeline_want(pipeline);
+    if (is_done(line))
+        return CSMTP_RUN_DONE;
+    unsigned want = csmtp_pipeline_want(pipeline);
+    if (!line->look && line->write_error == 0 && (want & CSMTP_WANT_WRITE)) {
+        outcome written = write_some(pipeline, line->fd);
+        has_written = written == MOVED;
+        if (written == FAILED)
+            line->write_error = errno;
+        want = csmtp_pipeline_want(pipeline);
+    }
+    /* What was just written has no answer yet, so there is nothing to read but by waiting. */
+    if (line->look || line->write_error != 0 || !has_written || (want & CSMTP_WANT_WRITE)) {
+        csmtp_run_status status = read_some(line, receive_octets, &has_read);
+        if (status != CSMTP_RUN_SLICE)
+            return status;
+        if (line->write_error != 0 && !has_read) {
+            line->error = line->write_error;
+            return CSMTP_RUN_ERRNO;
         }
-        /* What was just written has no answer yet, so there is nothing to read but by waiting. */
-        if (look || write_error != 0 || !has_written || (want & CSMTP_WANT_WRITE)) {
-            csmtp_run_status status = read_some(pipeline, fd, receive_octets, &has_read, error);
-            if (status != CSMTP_RUN_SLICE)
-                return status;
-            if (write_error != 0 && !has_read) {
-                *error = write_error;
-                return CSMTP_RUN_ERRNO;
-            }
+    }
+    *time = csmtp_now();
+    csmtp_watch *watch = &line->watch;
+    line->limit = next_limit(watch, pipeline, *time, has_written, has_read);
+    bool looked = line->look;
+    line->look = false;
+    if (is_done(line))
+        return CSMTP_RUN_DONE;
+    line->ready = looked || has_read ||
+                  (has_written && (csmtp_pipeline_want(pipeline) & CSMTP_WANT_WRITE));
+    if (line->ready || *time < line->limit)
+        return CSMTP_RUN_SLICE;
+    bool is_idle = watch->idle_seconds >= 0 && *time >= watch->progress_since + watch->idle_seconds;
+    return is_idle ? CSMTP_RUN_IDLE_OVER : CSMTP_RUN_PHASE_OVER;
+}
+
+/* Waits until a line can go on, or until then, and tells which lines those are; *time: now. False
+ * where the run is over: there is something to read from wake, a signal came, or poll() failed. */
+static bool wait_for_any(csmtp_line *lines, size_t count, int wake, double *time, double until)
+{
+    struct pollfd polled[CSMTP_LINES + 1];
+    for (size_t i = 0; i < count; i++) {
+        short events = POLLIN;
+        if (csmtp_pipeline_want(lines[i].pipeline) & CSMTP_WANT_WRITE)
+            events |= POLLOUT;
+        polled[i] = (struct pollfd){.fd = lines[i].fd, .events = events};
+        if (lines[i].limit < until)
+            until = lines[i].limit;
+    }
+    polled[count] = (struct pollfd){.fd = wake, .events = POLLIN};
+    double wait = until > *time ? until - *time : 0;
+    if (wait > LONGEST_WAIT)
+        wait = LONGEST_WAIT;
+    if (poll(polled, (nfds_t)(count + (wake >= 0)), (int)(wait * 1e3) + 1) < 0) {
+        if (errno != EINTR) {
+            /* No line is more to blame than another. */
+            lines[0].status = CSMTP_RUN_ERRNO;
+            lines[0].error = errno;
         }
-        time = now();
-        double limit = next_limit(watch, pipeline, time, has_written, has_read);
-        if (look || has_read || is_done(pipeline, target)) {
-            look = false;
-        } else if (!has_written || !(csmtp_pipeline_want(pipeline) & CSMTP_WANT_WRITE)) {
-            if (time >= limit)
-                return watch->idle_seconds >= 0 &&
-                               time >= watch->progress_since + watch->idle_seconds
-                           ? CSMTP_RUN_IDLE_OVER
-                           : CSMTP_RUN_PHASE_OVER;
-            if (slice <= 0)
-                return CSMTP_RUN_SLICE;
-            double until = limit < slice_end ? limit : slice_end;
-            double wait = until > time ? until - time : 0;
-            short events = POLLIN;
-            if (csmtp_pipeline_want(pipeline) & CSMTP_WANT_WRITE)
-                events |= POLLOUT;
-            struct pollfd ready = {.fd = fd, .events = events};
-            if (wait > LONGEST_WAIT)
-                wait = LONGEST_WAIT;
-            if (poll(&ready, 1, (int)(wait * 1e3) + 1) < 0) {
-                *error = errno;
-                return errno == EINTR ? CSMTP_RUN_SLICE : CSMTP_RUN_ERRNO;
-            }
-            time = now();
+        return false;
+    }
+    *time = csmtp_now();
+    for (size_t i = 0; i < count; i++)
+        lines[i].ready = polled[i].revents != 0 || *time >= lines[i].limit;
+    return wake < 0 || polled[count].revents == 0;
+}
+
+csmtp_run_status csmtp_fd_run(csmtp_line *lines, size_t count, int wake, size_t receive_octets,
+                              double slice)
+{
+    double time = csmtp_now();
+    const double slice_end = time + slice;
+    for (size_t i = 0; i < count; i++) {
+        csmtp_pipeline *pipeline = lines[i].pipeline;
+        lines[i].status = CSMTP_RUN_SLICE;
+        lines[i].error = lines[i].write_error = 0;
+        lines[i].ready = true;
+        lines[i].look = pipeline->strict;
+    }
+    for (;;) {
+        bool is_over = false, all_wait = true;
+        for (size_t i = 0; i < count; i++) {
+            if (!lines[i].ready)
+                continue;
+            lines[i].status = advance(&lines[i], receive_octets, &time);
+            is_over = is_over || lines[i].status != CSMTP_RUN_SLICE;
+            all_wait = all_wait && !lines[i].ready;
         }
+        if (is_over)
+            return CSMTP_RUN_DONE;
         if (slice > 0 && time >= slice_end)
             return CSMTP_RUN_SLICE;
+        if (!all_wait)
+            continue;
+        if (slice <= 0)
+            return CSMTP_RUN_SLICE;
+        if (!wait_for_any(lines, count, wake, &time, slice_end))
+            return lines[0].status == CSMTP_RUN_SLICE ? CSMTP_RUN_SLICE : CSMTP_RUN_DONE;
     }
-    return CSMTP_RUN_DONE;
 }

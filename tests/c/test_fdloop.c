@@ -22,10 +22,9 @@ static const double LONG = 10, SHORT = 0.05;
 
 typedef struct {
     session session;
-    csmtp_watch watch;
-    int fd, peer; /* the client's end, and the server's */
+    csmtp_line line;
+    int peer;     /* the server's end */
     pid_t server; /* 0 where it is in this process */
-    int error;
 } connection;
 
 static double seconds(void)
@@ -42,19 +41,20 @@ static void connect_ends(connection *connection, csmtp_gear gear, unsigned flags
     int ends[2], size = 4096;
     if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0)
         abort();
-    connection->fd = ends[0];
+    connection->line.pipeline = &connection->session.pipeline;
+    connection->line.fd = ends[0];
     connection->peer = ends[1];
     for (size_t i = 0; i < 2; i++)
         setsockopt(ends[i], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
     for (size_t i = 0; i < CSMTP_PHASES; i++)
-        connection->watch.phase_seconds[i] = LONG;
-    connection->watch.idle_seconds = -1;
+        connection->line.watch.phase_seconds[i] = LONG;
+    connection->line.watch.idle_seconds = -1;
 }
 
 static void disconnect_ends(connection *connection)
 {
     end(&connection->session);
-    close(connection->fd);
+    close(connection->line.fd);
     if (connection->peer >= 0)
         close(connection->peer);
     int status = 0;
@@ -70,7 +70,7 @@ static void start_server(connection *connection, void (*serve)(int fd))
     if (connection->server < 0)
         abort();
     if (connection->server == 0) {
-        close(connection->fd);
+        close(connection->line.fd);
         serve(connection->peer);
         _exit(0);
     }
@@ -124,9 +124,10 @@ static void serve_late(int fd)
 /* Runs with all limits from now on. */
 static csmtp_run_status run(connection *connection, size_t target, double slice)
 {
-    csmtp_watch_begin(&connection->watch, &connection->session.pipeline);
-    return csmtp_fd_run(&connection->session.pipeline, connection->fd, target, RECEIVE_OCTETS,
-                        slice, &connection->watch, &connection->error);
+    connection->line.target = target;
+    csmtp_line_begin(&connection->line);
+    csmtp_fd_run(&connection->line, 1, -1, RECEIVE_OCTETS, slice);
+    return connection->line.status;
 }
 
 /* What the server has got by now. */
@@ -150,7 +151,7 @@ static void test_all_gears(void)
         for (int flags = 0; flags <= O_NONBLOCK; flags += O_NONBLOCK) {
             connection connection;
             connect_ends(&connection, gears[i], STRICT);
-            CHECK(fcntl(connection.fd, F_SETFL, flags) == 0);
+            CHECK(fcntl(connection.line.fd, F_SETFL, flags) == 0);
             start_server(&connection, serve_all);
             push_many(&connection, 3);
             CHECK(run(&connection, 0, LONG) == CSMTP_RUN_DONE);
@@ -297,7 +298,7 @@ static void test_reset(void)
     CHECK(run(&connection, 0, 0) == CSMTP_RUN_SLICE);
     close(connection.peer); /* with octets that it has not read */
     connection.peer = -1;
-    CHECK(run(&connection, 0, LONG) == CSMTP_RUN_ERRNO && connection.error == ECONNRESET);
+    CHECK(run(&connection, 0, LONG) == CSMTP_RUN_ERRNO && connection.line.error == ECONNRESET);
     disconnect_ends(&connection);
 }
 
@@ -322,10 +323,10 @@ static void test_bad_descriptor(void)
     connection connection;
     connect_ends(&connection, CSMTP_LOCKSTEP, STRICT);
     push_many(&connection, 1);
-    int fd = connection.fd;
-    connection.fd = -1;
-    CHECK(run(&connection, 0, LONG) == CSMTP_RUN_ERRNO && connection.error == EBADF);
-    connection.fd = fd;
+    int fd = connection.line.fd;
+    connection.line.fd = -1;
+    CHECK(run(&connection, 0, LONG) == CSMTP_RUN_ERRNO && connection.line.error == EBADF);
+    connection.line.fd = fd;
     disconnect_ends(&connection);
 }
 
@@ -356,12 +357,12 @@ static void test_phase_limits(void)
         connection connection;
         connect_ends(&connection, CSMTP_PIPELINED, STRICT);
         push_many(&connection, 1);
-        connection.watch.phase_seconds[phases[i].phase] = SHORT;
+        connection.line.watch.phase_seconds[phases[i].phase] = SHORT;
         CHECK(run(&connection, 0, 0) == CSMTP_RUN_SLICE);
         say(connection.peer, phases[i].said);
         double start = seconds();
         CHECK(run(&connection, 0, LONG) == CSMTP_RUN_PHASE_OVER);
-        CHECK(connection.watch.phase == phases[i].phase);
+        CHECK(connection.line.watch.phase == phases[i].phase);
         CHECK(seconds() - start >= SHORT && seconds() - start < LONG / 2);
         disconnect_ends(&connection);
     }
@@ -373,14 +374,14 @@ static void test_block_limit(void)
     connection connection;
     connect_ends(&connection, CSMTP_CHUNKED, STRICT | PROVED);
     push_many(&connection, STREAMED);
-    connection.watch.phase_seconds[CSMTP_PHASE_BLOCK] = SHORT;
+    connection.line.watch.phase_seconds[CSMTP_PHASE_BLOCK] = SHORT;
     CHECK(run(&connection, 0, 0) == CSMTP_RUN_SLICE);
     /* All replies to what has left. */
     while (csmtp_pipeline_phase(&connection.session.pipeline) != CSMTP_PHASE_BLOCK)
         csmtp_pipeline_book(&connection.session.pipeline, 250, NULL, 0);
     double start = seconds();
     CHECK(run(&connection, 0, LONG) == CSMTP_RUN_PHASE_OVER);
-    CHECK(connection.watch.phase == CSMTP_PHASE_BLOCK);
+    CHECK(connection.line.watch.phase == CSMTP_PHASE_BLOCK);
     CHECK(seconds() - start >= SHORT && seconds() - start < LONG / 2);
     disconnect_ends(&connection);
 }
@@ -390,7 +391,7 @@ static void test_idle_limit(void)
     connection connection;
     connect_ends(&connection, CSMTP_LOCKSTEP, STRICT);
     push_many(&connection, 1);
-    connection.watch.idle_seconds = SHORT;
+    connection.line.watch.idle_seconds = SHORT;
     double start = seconds();
     CHECK(run(&connection, 0, LONG) == CSMTP_RUN_IDLE_OVER);
     CHECK(seconds() - start >= SHORT && seconds() - start < LONG / 2);
@@ -414,8 +415,8 @@ static void test_dribbling(void)
     push_many(&connection, 1);
     CHECK(run(&connection, 0, 0) == CSMTP_RUN_SLICE);
     start_server(&connection, serve_dribbling);
-    connection.watch.idle_seconds = LONG / 2;
-    connection.watch.phase_seconds[CSMTP_PHASE_COMMAND] = 4 * SHORT;
+    connection.line.watch.idle_seconds = LONG / 2;
+    connection.line.watch.phase_seconds[CSMTP_PHASE_COMMAND] = 4 * SHORT;
     double start = seconds();
     CHECK(run(&connection, 0, LONG) == CSMTP_RUN_PHASE_OVER);
     CHECK(seconds() - start >= 4 * SHORT && seconds() - start < LONG / 2);

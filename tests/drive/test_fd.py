@@ -29,7 +29,8 @@ def run(
 ) -> None:
     from csmtplib.drive import _fd
 
-    _fd.run(client.pipeline, fd, target, phases, idle, limits.RECEIVE_OCTETS, None, None)
+    line = _fd.Line(client.pipeline, fd, phases, idle)
+    _fd.run(line, target, limits.RECEIVE_OCTETS, None, None)
 
 
 def test_other_threads_run_meanwhile() -> None:

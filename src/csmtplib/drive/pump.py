@@ -14,6 +14,7 @@ from ..protocol import limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any, TypeAlias
 
     from ..kernel import Pipeline, ReplyBuffer
@@ -48,13 +49,68 @@ def pump(
     timeout = sock.gettimeout()
     sock.settimeout(0)
     try:
-        _Pump(pipeline, replies, sock, allowed, can_poll).run(target, seconds)
+        Pump(pipeline, replies, sock, allowed, can_poll).run(target, seconds)
     finally:
         if sock.fileno() >= 0:
             sock.settimeout(timeout)
 
 
-class _Pump:
+def pump_together(
+    pumps: Sequence[Pump], targets: Sequence[int], seconds: float, wake: Socket
+) -> None:
+    """Runs several pumps until one of them has no more than its target of messages left or is lost,
+    for so many seconds, or until there is something to read from the socket `wake`; with 0 seconds
+    they do what they can without waiting. Time between the runs is left out of the limits.
+
+    Raises what a signal handler raises.
+    """
+    end = time.monotonic() + seconds
+    for each in pumps:
+        each.begin()
+    try:
+        while True:
+            lefts = [each.advance() for each in pumps]
+            if any(each.is_over(target) for each, target in zip(pumps, targets, strict=True)):
+                return
+            left = end - time.monotonic()
+            if left <= 0 and (seconds > 0 or min(lefts) > 0):
+                return
+            if min(lefts) > 0 and _wait_together(pumps, min(left, *lefts), wake):
+                return
+    finally:
+        for each in pumps:
+            each.rest()
+
+
+def _wait_together(pumps: Sequence[Pump], seconds: float, wake: Socket) -> bool:
+    """Waits until one of them can go on; whether it was `wake` that ended it."""
+    for each in pumps:
+        if not each.can_poll:
+            each.wait(min(seconds, _BLINK))
+            return False
+    if any(each.has_pending() for each in pumps):
+        return False
+    reading = [wake, *(each.sock for each in pumps)]
+    writing = [each.sock for each in pumps if each.wants_to_write()]
+    return wake in _poll(reading, writing, seconds)
+
+
+def _poll(reading: Sequence[Socket], writing: Sequence[Socket], seconds: float) -> list[Socket]:
+    """Waits for sockets; those that there is something to read from."""
+    if not hasattr(select, "poll"):
+        ready: list[Socket] = select.select(reading, writing, [], seconds)[0]
+        return ready
+    poll = select.poll()
+    for each in reading:
+        poll.register(each, select.POLLIN | (select.POLLOUT if each in writing else 0))
+    # What has gone wrong is found by reading, too.
+    found = {fd for fd, events in poll.poll(seconds * 1000) if events & ~select.POLLOUT}
+    return [each for each in reading if each.fileno() in found]
+
+
+class Pump:
+    """A connection that is run, by its socket."""
+
     def __init__(
         self,
         pipeline: Pipeline,
@@ -65,46 +121,87 @@ class _Pump:
     ) -> None:
         self._pipeline = pipeline
         self._replies = replies
-        self._sock = sock
+        self.sock = sock
+        self.can_poll = can_poll
         self._nothing = _nothing_yet()
-        self._wait_for = self._poll if can_poll else self._blink
         self._watch = _Watch(pipeline, allowed)
+        self._look = False
+        self._rested = time.monotonic()
 
     def run(self, target: int, seconds: float | None) -> None:
-        pipeline = self._pipeline
+        """Runs this one alone; see pump()."""
         end = math.inf if seconds is None else time.monotonic() + seconds
-        # What the server has said unasked is seen before more is written.
-        look = pipeline.strict and pipeline.phase() == Phase.BLOCK
+        self.begin()
+        while not self.is_over(target):
+            left = self.advance()
+            if left > 0:
+                left = min(left, end - time.monotonic())
+                if left <= 0:
+                    return
+                self.wait(left)
+
+    def begin(self) -> None:
+        """Begins a run; the time since the last one does not count."""
+        # What the server has said meanwhile, maybe unasked, is seen before more is written.
+        self._look = self._pipeline.strict
+        self._watch.shift(time.monotonic() - self._rested)
+        if self.sock.gettimeout() != 0:
+            self.sock.settimeout(0)
+
+    def rest(self) -> None:
+        """Ends a run."""
+        self._rested = time.monotonic()
+
+    def advance(self) -> float:
+        """Writes and reads once what can be without waiting; for how many seconds there is nothing
+        more to do than to wait, 0 where there may be."""
+        pipeline = self._pipeline
+        if not pipeline.want():
+            return math.inf
+        looked, self._look = self._look, False
         try:
-            while pipeline.failure is None and not self._is_done(target):
-                wrote = not look and bool(pipeline.want() & Want.WRITE) and self._write()
-                # What was just written has no answer yet: there is nothing to read but by waiting.
-                read = False
-                if look or not wrote or pipeline.want() & Want.WRITE:
-                    read = self._read()
-                left = self._watch.look(wrote, read)
-                if look or read or pipeline.failure is not None or self._is_done(target):
-                    look = False
-                elif not wrote or not pipeline.want() & Want.WRITE:
-                    if left <= 0:
-                        raise TimeoutError(limits.NO_PROGRESS % self._watch.allowed_seconds)
-                    left = min(left, end - time.monotonic())
-                    if left <= 0:
-                        return
-                    if self._wait_for(left):
-                        self._watch.look(False, True)
+            wrote = not looked and bool(pipeline.want() & Want.WRITE) and self._write()
+            # What was just written has no answer yet: there is nothing to read but by waiting.
+            read = False
+            if looked or not wrote or pipeline.want() & Want.WRITE:
+                read = self._read()
+            left = self._watch.look(wrote, read)
+            if looked or read or (wrote and pipeline.want() & Want.WRITE):
+                return 0
+            if pipeline.want() and left <= 0:
+                raise TimeoutError(limits.NO_PROGRESS % self._watch.allowed_seconds)
+            return left
         except EOFError:
             pipeline.end_of_stream()
         except OSError as error:
             pipeline.lose(error)
+        return 0
 
-    def _is_done(self, target: int) -> bool:
+    def wait(self, seconds: float) -> None:
+        """Waits until there is more to do, at most for so many seconds."""
+        if not self.can_poll:
+            self._blink(seconds)
+        elif not self.has_pending():
+            _poll([self.sock], [self.sock] if self.wants_to_write() else [], seconds)
+
+    def wants_to_write(self) -> bool:
+        return bool(self._pipeline.want() & Want.WRITE)
+
+    def has_pending(self) -> bool:
+        """Whether there are octets that are deciphered already, and of which the descriptor knows
+        nothing."""
+        return bool(getattr(self.sock, "pending", int)())
+
+    def is_over(self, target: int) -> bool:
+        """Whether the connection is lost, or has no more than so many messages left."""
+        if self._pipeline.failure is not None:
+            return True
         return 0 < target >= len(self._pipeline) or not self._pipeline.want()
 
     def _write(self) -> bool:
         """Whether octets could be written."""
         try:
-            count: int = self._sock.send(self._pipeline.pull(SEND_OCTETS))
+            count: int = self.sock.send(self._pipeline.pull(SEND_OCTETS))
         except self._nothing:
             return False
         except OSError:
@@ -118,7 +215,7 @@ class _Pump:
     def _read(self) -> bool:
         """Whether there were octets to read; raises EOFError at the end of the stream."""
         try:
-            octets: bytes = self._sock.recv(limits.RECEIVE_OCTETS)
+            octets: bytes = self.sock.recv(limits.RECEIVE_OCTETS)
         except self._nothing:
             return False
         self._take_in(octets)
@@ -130,31 +227,21 @@ class _Pump:
         self._replies.feed(octets)
         self._pipeline.receive()
 
-    def _poll(self, seconds: float) -> bool:
-        if getattr(self._sock, "pending", int)():
-            return False  # deciphered already, and the descriptor knows nothing of it
-        writing = bool(self._pipeline.want() & Want.WRITE)
-        if hasattr(select, "poll"):
-            poll = select.poll()
-            poll.register(self._sock, select.POLLIN | (select.POLLOUT if writing else 0))
-            poll.poll(seconds * 1000)
-        else:
-            select.select([self._sock], [self._sock] if writing else [], [], seconds)
-        return False
-
-    def _blink(self, seconds: float) -> bool:
-        """Whether there were octets to read."""
+    def _blink(self, seconds: float) -> None:
         # By the one wait that every socket has, which is also how green threads take turns.
-        writing = bool(self._pipeline.want() & Want.WRITE)
-        self._sock.settimeout(min(seconds, _BLINK) if writing else seconds)
+        self.sock.settimeout(min(seconds, _BLINK) if self.wants_to_write() else seconds)
         try:
-            octets = self._sock.recv(limits.RECEIVE_OCTETS)
+            octets = self.sock.recv(limits.RECEIVE_OCTETS)
+            self.sock.settimeout(0)
+            self._take_in(octets)
         except TimeoutError:
-            return False
-        finally:
-            self._sock.settimeout(0)
-        self._take_in(octets)
-        return True
+            self.sock.settimeout(0)
+        except EOFError:
+            self._pipeline.end_of_stream()
+        except OSError as error:
+            self._pipeline.lose(error)
+        else:
+            self._watch.look(False, True)
 
 
 class _Watch:
@@ -167,6 +254,11 @@ class _Watch:
         self._phase = pipeline.phase()
         self._booked = pipeline.booked
         self.allowed_seconds = 0.0  # that the nearest limit has in all
+
+    def shift(self, seconds: float) -> None:
+        """Leaves out so many seconds."""
+        self._phase_since += seconds
+        self._progress_since += seconds
 
     def look(self, wrote: bool, read: bool) -> float:
         """Notes what has happened by now; the seconds that are left."""

@@ -136,7 +136,7 @@ class Connection:
         if self._sock is None:
             raise ConnectionLost("the connection is closed")
         if self._submission is None:
-            self._submission = self._open_submission()
+            self._submission = self.open_submission(max_in_flight=1)
         submission = self._submission
         submission.add(mail)
         allowed = limits.at_most(self._server.timeout)
@@ -155,17 +155,30 @@ class Connection:
             self.close()
         return result
 
-    def _open_submission(self) -> Submission:
+    def open_submission(
+        self, max_in_flight: int, *, proved: bool = False, chunking: bool = True
+    ) -> Submission:
+        """Mail objects on their way over this connection, by the best gear that may be used.
+
+        proved: the server has shown that it has what it offers.
+        """
         usable = switches.usable(self._server.host)
-        gear = switches.best_gear(self.features.extensions, usable, chunking=True)
+        gear = switches.best_gear(self.features.extensions, usable, chunking=chunking)
         return Submission(
             self._buffer,
             self.features,
             gear,
             lmtp=self._server.lmtp,
-            proved=False,
-            max_in_flight=1,
+            proved=proved,
+            max_in_flight=max_in_flight,
         )
+
+    def line(self, submission: Submission) -> transactions.Line:
+        """The connection, to be run together with others. Raises ConnectionLost if it is closed."""
+        if self._sock is None:
+            raise ConnectionLost("the connection is closed")
+        allowed = limits.at_most(self._server.timeout)
+        return transactions.Line(submission.pipeline, self._buffer, self._sock, allowed)
 
     def _perform(self, step: Step) -> Reply:
         if isinstance(step, Exchange):

@@ -8,7 +8,7 @@ import sys
 
 from .. import kernel
 from ..protocol import limits
-from .pump import pump
+from .pump import Pump, pump, pump_together
 
 try:
     import ssl
@@ -17,7 +17,7 @@ except ImportError:
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from ..kernel import Pipeline, ReplyBuffer
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # There is no poll() on Windows: the pump serves there.
 _has_fd_loop = kernel.implementation == "c" and sys.platform != "win32"
 if _has_fd_loop:
-    from ._fd import run as _run_fd
+    from . import _fd
 
 
 def _genuine() -> frozenset[type]:
@@ -38,6 +38,9 @@ def _genuine() -> frozenset[type]:
             classes.add(ssl.SSLSocket)
     return frozenset(classes)
 
+
+# As many connections as one run takes.
+MOST_TOGETHER = 1000
 
 # As they are when this is imported. Where they had been patched by then (gevent, eventlet), or are
 # later, real sockets are of other classes, and how those wait is not ours to go around.
@@ -74,22 +77,48 @@ def run(
     if pipeline.failure is not None:
         return
     if _has_fd_loop and type(sock) in _PLAIN:
-        _run_fd(
-            pipeline,
-            sock.fileno(),
-            target,
-            allowed.phases,
-            allowed.idle,
-            limits.RECEIVE_OCTETS,
-            seconds,
-            before_content,
-        )
+        line = _fd.Line(pipeline, sock.fileno(), allowed.phases, allowed.idle)
+        _fd.run(line, target, limits.RECEIVE_OCTETS, seconds, before_content)
         return
     _pump(pipeline, replies, sock, target, allowed, seconds)
     if before_content is not None and len(pipeline) and pipeline.failure is None:
         before_content()
         pipeline.release()
         _pump(pipeline, replies, sock, target, allowed, seconds)
+
+
+class Line:
+    """A connection that is run together with others: a pipeline over a connected socket.
+
+    target: how many messages may be left when a run comes back.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, replies: ReplyBuffer, sock: Any, allowed: Limits
+    ) -> None:
+        self.target = 0
+        self._pump = Pump(pipeline, replies, sock, allowed, can_poll=type(sock) in GENUINE)
+        self._by_fd: _fd.Line | None = None
+        if _has_fd_loop and type(sock) in _PLAIN:
+            self._by_fd = _fd.Line(pipeline, sock.fileno(), allowed.phases, allowed.idle)
+        if len(replies):
+            pipeline.receive()
+
+
+def run_together(lines: Sequence[Line], seconds: float, wake: socket.socket) -> None:
+    """Runs several lines until one of them has no more messages left than its target (with 0: and
+    every reply is in) or is lost, for at most so many seconds, or until there is something to read
+    from `wake`. Time between the runs does not count where a server is waited for.
+
+    What comes of it is the pipelines' to tell. Raises what a signal handler raises; nobody knows
+    then what has been sent.
+    """
+    by_fd = [each._by_fd for each in lines if each._by_fd is not None]
+    targets = [each.target for each in lines]
+    if _has_fd_loop and len(by_fd) == len(lines):
+        _fd.run_together(by_fd, targets, wake.fileno(), limits.RECEIVE_OCTETS, seconds)
+    else:
+        pump_together([each._pump for each in lines], targets, seconds, wake)
 
 
 def _pump(
