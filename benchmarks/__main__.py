@@ -41,7 +41,11 @@ def parser() -> argparse.ArgumentParser:
         help=f"{QUICK_ROUNDS} rounds of 1/{QUICK_FRACTION} of the messages: shows that all works",
     )
     options.add_argument(
-        "--million", type=int, default=MILLION, metavar="COUNT", help="messages of that scenario"
+        "--million",
+        type=int,
+        default=MILLION,
+        metavar="COUNT",
+        help="messages of the scenarios of that name",
     )
     options.add_argument(
         "--unpinned",

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from .clients.worker import Report
 
 Reports = Sequence[Report]
+Yardsticks = Mapping[str, Reports]
 MEBIBYTE = 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Column:
-    """A heading, and what stands under it for a contender's reports. The reports of the standard
-    library are handed over, too, where it took part.
+    """A heading, and what stands under it for a contender's reports. Those of the contenders that
+    the others are measured by are handed over, too, by name, of such as took part.
     """
 
     heading: str
-    cell: Callable[[Reports, Reports], str]
+    cell: Callable[[Reports, Yardsticks], str]
 
 
 def rates(reports: Reports) -> list[float]:
@@ -44,31 +45,35 @@ def spread(numbers: Sequence[float]) -> str:
     return f"{figure(median(numbers))} ({figure(min(numbers))} - {figure(max(numbers))})"
 
 
-def times(numbers: Sequence[float], of: Sequence[float]) -> str:
-    """Return the ratio of two medians."""
-    return figure(median(numbers) / median(of)) if of else ""
+def times(
+    numbers: Callable[[Reports], list[float]], yardstick: str
+) -> Callable[[Reports, Yardsticks], str]:
+    """Return a cell's function: the ratio of the median to that of another contender."""
+
+    def cell(reports: Reports, yardsticks: Yardsticks) -> str:
+        of = yardsticks.get(yardstick)
+        return figure(median(numbers(reports)) / median(numbers(of))) if of else ""
+
+    return cell
 
 
-def middle(name: str, scale: float = 1) -> Callable[[Reports, Reports], str]:
+def middle(name: str, scale: float = 1) -> Callable[[Reports, Yardsticks], str]:
     """Return a cell's function: the median of what the reports hold under that name."""
     return lambda reports, _: figure(median(report[name] for report in reports) / scale)
 
 
-def kept(reports: Reports, _: Reports) -> str:
+def kept(reports: Reports, _: Yardsticks) -> str:
     """Return how much of its rate the counting thread keeps."""
     return f"{median(report['beside'] / report['alone'] for report in reports):.0%}"
 
 
 RATE = Column("messages/s", lambda reports, _: spread(rates(reports)))
 COST = Column("CPU us/message", lambda reports, _: spread(costs(reports)))
-RATIO = Column("x stdlib", lambda reports, stdlib: times(rates(reports), rates(stdlib)))
+RATIO = Column("x stdlib", times(rates, "stdlib"))
+COST_RATIO = Column("CPU / stdlib", times(costs, "stdlib"))
 
-RATES = (
-    RATE,
-    RATIO,
-    COST,
-    Column("CPU / stdlib", lambda reports, stdlib: times(costs(reports), costs(stdlib))),
-)
+RATES = (RATE, RATIO, COST, COST_RATIO)
+BULK = (RATE, RATIO, Column("x smtp-source", times(rates, "smtp-source")), COST, COST_RATIO)
 MEMORY = (
     RATE,
     COST,

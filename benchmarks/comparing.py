@@ -65,13 +65,14 @@ def one_round(panel: Panel, endpoint: Endpoint, contender: Contender, result: Re
     server has not counted as many.
     """
     if contender.is_drop_in:
-        contender = replace(contender, command=python_worker(panel.client))
+        contender = replace(contender, command=python_worker(result.entry.client))
     job = Job(
         port=endpoint.port,
         count=result.count,
         size=panel.size,
         module=contender.module,
         method=result.entry.method,
+        connections=result.entry.connections,
         authority=str(endpoint.authority) if endpoint.authority else None,
     )
     before = endpoint.taken() if endpoint.taken else 0

@@ -75,15 +75,15 @@ def run_worker(contender: Contender, job: Job, limit: float, errors: IO[bytes]) 
 
 
 def run_smtp_source(contender: Contender, job: Job, limit: float, errors: IO[bytes]) -> Report:
-    """Run smtp-source over one connection: connecting is part of what is measured. It makes its
-    messages itself and ends at the first one that is refused.
+    """Run smtp-source: connecting is part of what is measured. It makes its messages itself and
+    ends at the first one that is refused.
     """
     size = str(max(1, job.size - len(HEADER)))
-    options = ["-s", "1", "-d", "-m", str(job.count), "-l", size, "-M", "client.example"]
-    addresses = ["-f", SENDER, "-t", SENDER]
+    sessions = ["-s", str(job.connections), "-d", "-M", "client.example"]
+    mail = ["-m", str(job.count), "-l", size, "-f", SENDER, "-t", SENDER]
     began = time.perf_counter()
     process = subprocess.Popen(
-        [*contender.command, *options, *addresses, f"{HOST}:{job.port}"],
+        [*contender.command, *sessions, *mail, f"{HOST}:{job.port}"],
         stdin=subprocess.DEVNULL,
         stdout=errors,
         stderr=errors,

@@ -7,29 +7,31 @@ import platform
 from collections.abc import Sequence
 from typing import Any
 
-from .columns import Reports
+from .columns import Yardsticks
 from .comparing import Result
 from .scenarios import Panel
 
 NOTES = """\
 Medians, in brackets the least and the greatest of the rounds. The messages are made and the
-connection is opened before a contender is timed, but for smtp-source, whose whole run is timed.
+connection is opened before a contender is timed, but for smtp-source, whose whole run is timed, and
+BulkSender, which opens its connections as it sends.
 Unless --unpinned, clients run on one half of the CPUs, servers and proxies on the other."""
 
 
-def baseline(results: Sequence[Result]) -> Reports:
-    """Return the reports of the standard library, none where it took no part."""
-    for result in results:
-        if result.entry.contender == "stdlib":
-            return result.reports
-    return []
+def yardsticks(results: Sequence[Result]) -> Yardsticks:
+    """Return the reports of those that the others are measured by."""
+    return {
+        result.entry.contender: result.reports
+        for result in results
+        if result.entry.contender in ("stdlib", "smtp-source") and result.runs
+    }
 
 
 def table(panel: Panel, results: Sequence[Result]) -> str:
     """Return the panel as aligned text; who is missing and who failed stands below, with the last
     line of what was said: the JSON has it all.
     """
-    stdlib = baseline(results)
+    others = yardsticks(results)
     rows = [["", *(column.heading for column in panel.columns)]]
     remarks = []
     for result in results:
@@ -38,7 +40,7 @@ def table(panel: Panel, results: Sequence[Result]) -> str:
         elif result.failed:
             remarks.append(f"  {result.entry.label}: FAILED: {result.failed.splitlines()[-1]}")
         else:
-            cells = [column.cell(result.reports, stdlib) for column in panel.columns]
+            cells = [column.cell(result.reports, others) for column in panel.columns]
             rows.append([result.entry.label, *cells])
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     lines = [

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from .columns import MEMORY, RATES, THREADS, Column
-
-Method = Literal["sendmail", "send_many"]
+from .clients.worker import Method
+from .columns import BULK, MEMORY, RATES, THREADS, Column
 
 MILLION = 1_000_000
 MESSAGE_SIZE = 2_000
@@ -16,21 +14,30 @@ BIG_MESSAGE_SIZE = 64 * 1024
 FEW = 12
 QUICK_FRACTION = 20
 QUICK_LEAST = 5
+CONNECTIONS = 10
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A contender, its method where it has two, and how many messages it sends."""
+    """A contender, its method where it has several, how many messages it sends, and over how many
+    connections. `client` is the module of clients/ that runs it where it is smtplib or csmtplib.
+    """
 
     contender: str
     count: int
     method: Method = "sendmail"
+    client: str = "drop_in"
+    connections: int = 1
 
     @property
     def label(self) -> str:
         """What the table calls it."""
-        ours = self.contender.startswith("csmtplib")
-        return f"{self.contender}, {self.method}" if ours else self.contender
+        parts = [self.contender]
+        if self.contender.startswith("csmtplib"):
+            parts.append(self.method)
+        if self.connections > 1:
+            parts.append(f"{self.connections} connections")
+        return ", ".join(parts)
 
     def messages(self, *, quick: bool) -> int:
         """Return how many messages to send, many fewer in a quick run."""
@@ -42,16 +49,14 @@ class Entry:
 class Panel:
     """Contenders that send the same mail to the same server (one of servers/endpoints.py).
 
-    `client` is the module of clients/ that runs smtplib and csmtplib. With `timed` that client
-    sends for a while, and the count is only an upper bound. With `threaded` it has work for several
-    CPUs. No worker takes more than `limit` seconds.
+    With `timed` their clients send for a while, and the count is only an upper bound. With
+    `threaded` they have work for several CPUs. No worker takes more than `limit` seconds.
     """
 
     title: str
     server: str
     entries: tuple[Entry, ...]
     size: int = MESSAGE_SIZE
-    client: str = "drop_in"
     columns: tuple[Column, ...] = RATES
     rounds: int | None = None
     timed: bool = False
@@ -59,9 +64,19 @@ class Panel:
     limit: float = 120
 
 
-def ours(count: int, method: Method) -> tuple[Entry, ...]:
+def ours(
+    count: int, method: Method, *, client: str = "drop_in", connections: int = 1
+) -> tuple[Entry, ...]:
     """Return this project's entries, one for each implementation."""
-    return (Entry("csmtplib c", count, method), Entry("csmtplib python", count, method))
+    return tuple(
+        Entry(contender, count, method, client, connections)
+        for contender in ("csmtplib c", "csmtplib python")
+    )
+
+
+def bulk(count: int, method: Method, *, client: str = "bulk") -> tuple[Entry, ...]:
+    """Return this project's entries over several connections."""
+    return ours(count, method, client=client, connections=CONNECTIONS)
 
 
 def peers(count: int) -> tuple[Entry, ...]:
@@ -140,8 +155,43 @@ def scenarios(million: int) -> dict[str, tuple[Panel, ...]]:
             Panel(
                 "Messages that are made as they are sent",
                 "sink",
-                ours(million, "send_many"),
-                client="memory",
+                ours(million, "send_many", client="memory"),
+                columns=MEMORY,
+                rounds=1,
+                limit=1200,
+            ),
+        ),
+        "bulk": (
+            Panel(
+                "BulkSender, PIPELINING",
+                "smtp-sink",
+                (
+                    Entry("stdlib", 10_000),
+                    Entry("smtp-source", 20_000, connections=CONNECTIONS),
+                    *bulk(20_000, "BulkSender"),
+                    *bulk(20_000, "BulkSender with a journal")[:1],
+                ),
+                columns=BULK,
+            ),
+        ),
+        "bulk-render": (
+            Panel(
+                "A template for each recipient: Jinja2, EmailMessage and threads, or csmtplib",
+                "smtp-sink",
+                (
+                    Entry("stdlib", 3_000, client="rendering", connections=CONNECTIONS),
+                    *bulk(10_000, "BulkSender", client="rendering"),
+                ),
+            ),
+        ),
+        "bulk-million": (
+            Panel(
+                "BulkSender, messages that are made as they are sent",
+                "sink",
+                (
+                    *bulk(million, "BulkSender", client="memory"),
+                    *bulk(million, "BulkSender with a journal", client="memory")[:1],
+                ),
                 columns=MEMORY,
                 rounds=1,
                 limit=1200,
@@ -151,9 +201,11 @@ def scenarios(million: int) -> dict[str, tuple[Panel, ...]]:
             Panel(
                 "A thread that counts, beside messages of 64 KiB",
                 "sink",
-                (Entry("stdlib", 1_000_000), *ours(1_000_000, "send_many")),
+                (
+                    Entry("stdlib", 1_000_000, client="threads"),
+                    *ours(1_000_000, "send_many", client="threads"),
+                ),
                 size=BIG_MESSAGE_SIZE,
-                client="threads",
                 columns=THREADS,
                 timed=True,
                 threaded=True,

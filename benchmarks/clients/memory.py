@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..messages import Message, messages
-from .drop_in import connected, send
+from . import bulk, drop_in
 from .worker import Job, job, measure, report
 
 
@@ -29,8 +29,9 @@ def watched(order: Job, memory: dict[str, int]) -> Iterator[Message]:
 def main() -> None:
     order = job()
     memory: dict[str, int] = {}
-    with connected(order) as smtp:
-        measured = measure(lambda: send(smtp, order.method, watched(order, memory)))
+    client = bulk if order.method.startswith("BulkSender") else drop_in
+    with client.connected(order) as connection:
+        measured = measure(lambda: client.send(connection, order.method, watched(order, memory)))
     report(measured | memory)
 
 

@@ -18,20 +18,23 @@ from typing import Literal
 HOST = "127.0.0.1"
 READY = "ready"
 
+Method = Literal["sendmail", "send_many", "BulkSender", "BulkSender with a journal"]
 Report = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Job:
     """What to send, where to and how. `module` and `method` tell the drop-in from what it replaces;
-    `authority` is the file of the certificate authority where TLS is spoken from the start.
+    `connections` is over how many, for the clients that can have several; `authority` is the file
+    of the certificate authority where TLS is spoken from the start.
     """
 
     port: int
     count: int
     size: int
     module: Literal["smtplib", "csmtplib"] = "smtplib"
-    method: Literal["sendmail", "send_many"] = "sendmail"
+    method: Method = "sendmail"
+    connections: int = 1
     authority: str | None = None
 
 
