@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..kernel.errors import SessionClosed
 from ..protocol import switches
-from ..protocol.outcome import Outcome, State
+from ..protocol.outcome import Outcome, Reply, State
 from .delivery import Delivery
 
 if TYPE_CHECKING:
@@ -67,7 +67,10 @@ class Answers:
                 reply = result.only_reply
                 if reply is not None:
                     # Most are that.
-                    self._tell(task, 0, Outcome(task.recipients[0], State.ACCEPTED, reply))
+                    self._status.accepted += 1
+                    recipient = task.recipients[0]
+                    delivery = self._delivery(task, recipient, State.ACCEPTED, reply, None)
+                    self._ledger.settle(task, 0, delivery)
                     continue
             if self._settle(task, result, is_first=failure is not None and not was_cut_off):
                 was_cut_off = True
@@ -127,7 +130,7 @@ class Answers:
     def _send_again(self, task: Task, places: list[int], outcomes: tuple[Outcome, ...]) -> None:
         """They have not been sent, and are so at once."""
         for place in places:
-            self._ledger.put_back(task, place, None, self._delivery(task, outcomes[place]))
+            self._ledger.put_back(task, place, None, self._of(task, outcomes[place]))
         self._intake.again(task.part(places))
 
     def _send_later(self, task: Task, places: list[int], outcomes: tuple[Outcome, ...]) -> None:
@@ -138,7 +141,7 @@ class Answers:
             if due is None:
                 self._tell(task, place, _given_up(outcome, task.attempts))
             else:
-                self._ledger.put_back(task, place, due, self._delivery(task, outcome))
+                self._ledger.put_back(task, place, due, self._of(task, outcome))
         if due is not None:
             part = task.part(places)
             part.attempts += 1
@@ -148,7 +151,7 @@ class Answers:
 
     def _tell(self, task: Task, place: int, outcome: Outcome) -> None:
         """A recipient has its result."""
-        self._ledger.settle(task, place, self._delivery(task, outcome))
+        self._ledger.settle(task, place, self._of(task, outcome))
         status, state = self._status, outcome.state
         if state is State.ACCEPTED:
             status.accepted += 1
@@ -179,22 +182,19 @@ class Answers:
 
     def _tell_left(self, task: Task, reason: str, *, is_armed: bool) -> None:
         for place, recipient in enumerate(task.recipients):
-            left = Outcome(recipient, State.DEFERRED, fault=reason)
-            delivery = self._delivery(task, left)
+            delivery = self._delivery(task, recipient, State.DEFERRED, None, reason)
             if is_armed:
                 self._ledger.put_back(task, place, None, delivery)
             self._ledger.told.append(delivery)
 
-    def _delivery(self, task: Task, outcome: Outcome) -> Delivery:
+    def _of(self, task: Task, outcome: Outcome) -> Delivery:
+        return self._delivery(task, outcome.recipient, outcome.state, outcome.reply, outcome.fault)
+
+    def _delivery(
+        self, task: Task, recipient: str, state: State, reply: Reply | None, fault: str | None
+    ) -> Delivery:
         return Delivery(
-            task.key,
-            outcome.recipient,
-            outcome.state,
-            outcome.reply,
-            outcome.fault,
-            task.attempts,
-            self._host,
-            self._at,
+            task.key, recipient, state, reply, fault, task.attempts, self._host, self._at
         )
 
 

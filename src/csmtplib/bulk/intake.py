@@ -62,17 +62,17 @@ class Intake:
 
     def due_in(self, now: float) -> float:
         """Seconds until there is something to take up."""
-        asked = self._ask_at - now if self.more and self.has_room() else None
+        asked = self._ask_at - now if self.more and self.room() > 0 else None
         waits = (asked, self._later.due_in(now), self._paced.due_in(now))
         return max(0.0, min([each for each in waits if each is not None], default=math.inf))
 
-    def has_room(self) -> bool:
-        """Whether more is to be taken up: what leaves soon, and no more than may be in doubt."""
+    def room(self) -> int:
+        """How many more are to be taken up: what leaves soon, and no more than may be in doubt."""
         ledger, sender = self._ledger, self._sender
-        return (
-            self.waiting + ledger.arming < self._ahead
-            and ledger.open < sender.max_open
-            and len(self._later) + len(self._paced) < sender.max_waiting
+        return min(
+            self._ahead - self.waiting - ledger.arming,
+            sender.max_open - ledger.open,
+            sender.max_waiting - len(self._later) - len(self._paced),
         )
 
     def take(self, now: float, left: int, lanes: int) -> None:
@@ -112,7 +112,7 @@ class Intake:
 
     def _take_more(self, now: float) -> None:
         before = now
-        while self.more and self.has_room():
+        for _ in range(self.room()):
             try:
                 item = next(self._jobs)
             except StopIteration:

@@ -67,7 +67,7 @@ class Journal:
         self,
         path: str | os.PathLike[str],
         *,
-        group_rows: int = 100,
+        group_rows: int = 200,
         group_seconds: float = 0.02,
     ) -> None:
         """Opens the journal, or creates it, and owns it until close() or the death of the process.

@@ -135,11 +135,11 @@ class Recorded:
         self.open += len(task.recipients)
         self._tasks.append(task)
         if task.ids is None:
-            task.ids = [self._journal.new_id() for _ in task.recipients]
-            key = task.key
-            self._new += [
-                (at, key, each) for at, each in zip(task.ids, task.recipients, strict=True)
-            ]
+            task.ids = []
+            for each in task.recipients:
+                at = self._journal.new_id()
+                task.ids.append(at)
+                self._new.append((at, task.key, each))
         else:
             self._again += [(at, task.attempts) for at in task.ids]
 
