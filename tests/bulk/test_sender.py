@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from csmtplib.bulk import BulkSender, Delivery, Job, Journal, Rate, Retry
+from csmtplib.bulk.run import Run
 from csmtplib.protocol.mail_object import MailObject
 from csmtplib.protocol.outcome import State
 
@@ -357,6 +358,35 @@ def test_a_message_is_sent_while_the_next_one_is_long_in_coming() -> None:
     # Each but the first, for which the connection had to be opened.
     for accepted, following in zip(server.log.accepted[1:3], came[2:4], strict=True):
         assert accepted.time < following
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"greylist_seconds": 0.5},
+        {"rate_limit": (5, 0.5)},
+        {"refuse": lambda _: time.sleep(0.02)},
+    ],
+    ids=["greylisting", "rate", "slow"],
+)
+@pytest.mark.parametrize("rate", [None, Rate(50)], ids=["", "paced"])
+def test_waiting_is_no_work(
+    limits: dict[str, Any], rate: Rate | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = 0
+    turn = Run._turn
+
+    def counted(run: Run) -> None:
+        nonlocal turns
+        turns += 1
+        turn(run)
+
+    monkeypatch.setattr(Run, "_turn", counted)
+    with ThrottlingServer(**limits) as server:
+        using = sender(server, retry=Retry(first=0.7), domain_rates=rate)
+        assert states(send(using, jobs(20))) == {State.ACCEPTED: 20}
+    # It takes some seconds, of which each message and each twentieth of a second may have a few.
+    assert turns < 1000
 
 
 def test_only_one_run_at_a_time() -> None:

@@ -62,9 +62,17 @@ class Intake:
 
     def due_in(self, now: float) -> float:
         """Seconds until there is something to take up."""
-        asked = self._ask_at - now if self.more and self.room() > 0 else None
-        waits = (asked, self._later.due_in(now), self._paced.due_in(now))
+        asked = self._ask_at - now if self._is_short() else None
+        # While nothing can leave, nothing is due for its rate.
+        paced = self._paced.due_in(now) if self._stalled is None else None
+        waits = (asked, self._later.due_in(now), paced)
         return max(0.0, min([each for each in waits if each is not None], default=math.inf))
+
+    def _is_short(self) -> bool:
+        """Whether more is to be asked for. Where little is missing, that can wait until it is worth
+        a group in the journal."""
+        held = self.waiting + self._ledger.arming
+        return self.more and held <= self._ahead // 2 and self.room() > 0
 
     def room(self) -> int:
         """How many more are to be taken up: what leaves soon, and no more than may be in doubt."""
@@ -88,11 +96,8 @@ class Intake:
         self._ahead = max(self._ahead, 2 * lanes, 1)
         self._at = time.time()
         self._arm()
-        # Where little is missing, it can wait until it is worth a group in the journal.
         is_idle = not (self.waiting or self._ledger.open)
-        if self.waiting + self._ledger.arming <= self._ahead // 2 and (
-            is_idle or now >= self._ask_at
-        ):
+        if self._is_short() and (is_idle or now >= self._ask_at):
             self._take_more(now)
         self._arm()
 
