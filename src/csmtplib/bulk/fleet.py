@@ -127,9 +127,10 @@ class Fleet:
 
     def wake(self) -> None:
         """Ends a run or a sleep, from any thread."""
-        self._woken = True
         with contextlib.suppress(OSError):
             self._waker.send(b"\0")
+        # Not before: who looks by then would find nothing to take out, and never look again.
+        self._woken = True
 
     def run(self, lanes: Sequence[Lane], seconds: float) -> None:
         """Runs these lanes, whose aims are set. Raises what a signal handler raises."""
