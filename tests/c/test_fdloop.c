@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -457,6 +458,347 @@ static void test_signal(void)
     disconnect_ends(&connection);
 }
 
+/* Several lines in one run. */
+
+enum { TOGETHER = 3 };
+
+/* A message by BDAT leaves whole, and this is all that is to be said to it. */
+#define TAKEN "250 #1\r\n250 #2\r\n250 #3\r\n"
+
+/* Runs these together. Their limits count from when they were connected. */
+static csmtp_run_status run_together(connection *const *connections, size_t count, int wake,
+                                     double slice)
+{
+    static csmtp_line lines[CSMTP_LINES];
+    for (size_t i = 0; i < count; i++)
+        lines[i] = connections[i]->line;
+    csmtp_run_status status = csmtp_fd_run(lines, count, wake, RECEIVE_OCTETS, slice);
+    for (size_t i = 0; i < count; i++)
+        connections[i]->line = lines[i];
+    return status;
+}
+
+/* Connections that have a message to send each. */
+static void connect_together(connection connections[TOGETHER], connection *pointers[TOGETHER])
+{
+    for (size_t i = 0; i < TOGETHER; i++) {
+        connect_ends(&connections[i], CSMTP_CHUNKED, STRICT | PROVED);
+        push_many(&connections[i], 1);
+        csmtp_line_begin(&connections[i].line);
+        pointers[i] = &connections[i];
+    }
+}
+
+/* The last first: the server of the first has to see its end, and the later ones hold that too. */
+static void disconnect_together(connection connections[TOGETHER])
+{
+    for (size_t i = TOGETHER; i-- > 0;)
+        disconnect_ends(&connections[i]);
+}
+
+/* Has all that are left come to their end, however many runs that takes. */
+static void run_to_the_end(connection *const *connections, size_t count)
+{
+    connection *left[TOGETHER];
+    memcpy(left, connections, count * sizeof *left);
+    while (count > 0) {
+        CHECK(run_together(left, count, -1, LONG) == CSMTP_RUN_DONE);
+        size_t kept = 0;
+        for (size_t i = 0; i < count; i++) {
+            if (left[i]->line.status == CSMTP_RUN_SLICE)
+                left[kept++] = left[i];
+            else
+                CHECK(left[i]->line.status == CSMTP_RUN_DONE);
+        }
+        CHECK(kept < count);
+        if (kept == count)
+            return;
+        count = kept;
+    }
+}
+
+static void test_together_each_comes_to_its_end(void)
+{
+    connection connections[TOGETHER], *pointers[TOGETHER];
+    for (size_t i = 0; i < TOGETHER; i++) {
+        static const csmtp_gear gears[TOGETHER] = {CSMTP_LOCKSTEP, CSMTP_PIPELINED, CSMTP_CHUNKED};
+        connect_ends(&connections[i], gears[i], STRICT);
+        start_server(&connections[i], serve_all);
+        push_many(&connections[i], 10 * (TOGETHER - i));
+        csmtp_line_begin(&connections[i].line);
+        pointers[i] = &connections[i];
+    }
+    run_to_the_end(pointers, TOGETHER);
+    for (size_t i = 0; i < TOGETHER; i++)
+        CHECK(connections[i].session.pipeline.count == 0 && !connections[i].session.pipeline.fault);
+    disconnect_together(connections);
+}
+
+static void test_together_no_line(void)
+{
+    CHECK(run_together(NULL, 0, -1, 0) == CSMTP_RUN_SLICE);
+    double start = seconds();
+    CHECK(run_together(NULL, 0, -1, SHORT) == CSMTP_RUN_SLICE);
+    CHECK(seconds() - start >= SHORT && seconds() - start < LONG / 2);
+}
+
+/* Each does all that it can, whatever the others do. */
+static void test_together_without_waiting(void)
+{
+    connection connections[TOGETHER], *pointers[TOGETHER];
+    connect_together(connections, pointers);
+    for (size_t runs = 0; runs < 2; runs++) {
+        CHECK(run_together(pointers, TOGETHER, -1, 0) == CSMTP_RUN_SLICE);
+        for (size_t i = 0; i < TOGETHER; i++) {
+            char got[TEXT];
+            get(&connections[i], got);
+            check_text(&connections[i].session, got,
+                       runs ? "" : "M1\r\nR1.1\r\nBDAT 4 LAST\r\nT1\r\n");
+            CHECK(connections[i].line.status == CSMTP_RUN_SLICE);
+        }
+    }
+    for (size_t i = 0; i < TOGETHER; i++)
+        say(connections[i].peer, "250 #1\r\n250 ");
+    CHECK(run_together(pointers, TOGETHER, -1, 0) == CSMTP_RUN_SLICE);
+    for (size_t i = 0; i < TOGETHER; i++) {
+        CHECK(connections[i].session.pipeline.booked == 1);
+        say(connections[i].peer, "#2\r\n250 #3\r\n");
+    }
+    CHECK(run_together(pointers, TOGETHER, -1, 0) == CSMTP_RUN_DONE);
+    for (size_t i = 0; i < TOGETHER; i++)
+        CHECK(connections[i].line.status == CSMTP_RUN_DONE);
+    disconnect_together(connections);
+}
+
+/* One has more to do than the others, and does it. */
+static void test_together_one_has_much_to_read(void)
+{
+    for (size_t busy = 0; busy < TOGETHER; busy++) {
+        connection connections[TOGETHER], *pointers[TOGETHER];
+        connect_together(connections, pointers);
+        push_many(&connections[busy], 39);
+        CHECK(run_together(pointers, TOGETHER, -1, 0) == CSMTP_RUN_SLICE);
+        /* Three for each message, and one for RSET before all but the first. At once: many small
+         * writes take more room in the socket than there is. */
+        char replies[8 * (4 * 40 - 1) + 1] = "";
+        for (size_t at = 0; at + 1 < sizeof replies; at += 8)
+            memcpy(replies + at, "250 ok\r\n", 9);
+        say(connections[busy].peer, replies);
+        CHECK(run_together(pointers, TOGETHER, -1, 0) == CSMTP_RUN_DONE);
+        CHECK(connections[busy].line.status == CSMTP_RUN_DONE);
+        CHECK(connections[busy].session.pipeline.booked == 4 * 40 - 1);
+        disconnect_together(connections);
+    }
+}
+
+/* That is a reason to come back; the others go on later from where they are. */
+static void test_together_one_is_at_its_target(void)
+{
+    connection connections[TOGETHER], *pointers[TOGETHER];
+    connect_together(connections, pointers);
+    push_many(&connections[1], 2);
+    connections[1].line.target = 2;
+    CHECK(run_together(pointers, TOGETHER, -1, 0) == CSMTP_RUN_SLICE);
+    say(connections[0].peer, "250 #1\r\n250");
+    say(connections[1].peer, TAKEN);
+    double start = seconds();
+    CHECK(run_together(pointers, TOGETHER, -1, LONG) == CSMTP_RUN_DONE);
+    CHECK(seconds() - start < LONG / 2);
+    CHECK(connections[1].line.status == CSMTP_RUN_DONE);
+    CHECK(connections[1].session.pipeline.count == 2);
+    CHECK(connections[0].line.status == CSMTP_RUN_SLICE);
+    CHECK(connections[2].line.status == CSMTP_RUN_SLICE);
+    say(connections[0].peer, " #2\r\n250 #3\r\n");
+    say(connections[1].peer, "250 #4\r\n250 #5\r\n250 #6\r\n250 #7\r\n"
+                             "250 #8\r\n250 #9\r\n250 #10\r\n250 #11\r\n");
+    say(connections[2].peer, TAKEN);
+    connections[1].line.target = 0;
+    run_to_the_end(pointers, TOGETHER);
+    check_text(&connections[0].session, outcome(&connections[0].session), "1=content:250#3");
+    check_text(&connections[1].session, outcome(&connections[1].session),
+               "1=content:250#3 2=content:250#7 3=content:250#11");
+    check_text(&connections[2].session, outcome(&connections[2].session), "1=content:250#3");
+    disconnect_together(connections);
+}
+
+/* Whatever one is lost by, the others do not suffer from it. */
+static void test_together_one_is_lost(void)
+{
+    static const struct {
+        const char *said;
+        csmtp_run_status status;
+    } ends[] = {
+        {"", CSMTP_RUN_END},
+        {"250 #1\r\n25x\r\n", CSMTP_RUN_UNREADABLE},
+        {"250 #1\r\n421 #2\r\n", CSMTP_RUN_FAULT},
+    };
+    for (size_t way = 0; way < sizeof ends / sizeof *ends; way++) {
+        for (size_t lost = 0; lost < TOGETHER; lost++) {
+            connection connections[TOGETHER], *pointers[TOGETHER];
+            connect_together(connections, pointers);
+            CHECK(run_together(pointers, TOGETHER, -1, 0) == CSMTP_RUN_SLICE);
+            char got[TEXT];
+            get(&connections[lost], got);
+            say(connections[lost].peer, ends[way].said);
+            close(connections[lost].peer);
+            connections[lost].peer = -1;
+            CHECK(run_together(pointers, TOGETHER, -1, LONG) == CSMTP_RUN_DONE);
+            size_t kept = 0;
+            for (size_t i = 0; i < TOGETHER; i++) {
+                csmtp_run_status status = i == lost ? ends[way].status : CSMTP_RUN_SLICE;
+                CHECK(connections[i].line.status == status);
+                if (i != lost) {
+                    say(connections[i].peer, TAKEN);
+                    pointers[kept++] = &connections[i];
+                }
+            }
+            run_to_the_end(pointers, kept);
+            disconnect_together(connections);
+        }
+    }
+}
+
+static void test_together_a_bad_descriptor(void)
+{
+    connection connections[TOGETHER], *pointers[TOGETHER];
+    connect_together(connections, pointers);
+    int fd = connections[1].line.fd;
+    connections[1].line.fd = -1;
+    CHECK(run_together(pointers, TOGETHER, -1, LONG) == CSMTP_RUN_DONE);
+    CHECK(connections[1].line.status == CSMTP_RUN_ERRNO && connections[1].line.error == EBADF);
+    CHECK(connections[0].line.status == CSMTP_RUN_SLICE);
+    CHECK(connections[2].line.status == CSMTP_RUN_SLICE);
+    connections[1].line.fd = fd;
+    disconnect_together(connections);
+}
+
+/* The others have all the time; one of them may be never quiet meanwhile. */
+static void test_together_one_is_out_of_time(void)
+{
+    for (size_t way = 0; way < 4; way++) {
+        bool is_idle = way & 1, is_busy = way & 2;
+        connection connections[TOGETHER], *pointers[TOGETHER];
+        connect_together(connections, pointers);
+        CHECK(run_together(pointers, TOGETHER, -1, 0) == CSMTP_RUN_SLICE);
+        if (is_busy)
+            start_server(&connections[0], serve_dribbling);
+        csmtp_watch *watch = &connections[1].line.watch;
+        if (is_idle)
+            watch->idle_seconds = 2 * SHORT;
+        else
+            watch->phase_seconds[CSMTP_PHASE_COMMAND] = 2 * SHORT;
+        csmtp_line_begin(&connections[1].line);
+        double start = seconds();
+        CHECK(run_together(pointers, TOGETHER, -1, LONG) == CSMTP_RUN_DONE);
+        CHECK(seconds() - start >= 2 * SHORT && seconds() - start < LONG / 2);
+        CHECK(connections[0].line.status == CSMTP_RUN_SLICE);
+        CHECK(connections[1].line.status == (is_idle ? CSMTP_RUN_IDLE_OVER : CSMTP_RUN_PHASE_OVER));
+        CHECK(connections[2].line.status == CSMTP_RUN_SLICE);
+        CHECK((connections[0].session.receive.end > 1) == is_busy);
+        disconnect_together(connections);
+    }
+}
+
+/* What is to be read from the descriptor stays there: it is the caller's. */
+static void test_together_wake(void)
+{
+    connection connections[TOGETHER], *pointers[TOGETHER];
+    connect_together(connections, pointers);
+    int wake[2];
+    CHECK(pipe(wake) == 0);
+    CHECK(run_together(pointers, TOGETHER, wake[0], SHORT) == CSMTP_RUN_SLICE);
+    fflush(NULL);
+    double start = seconds();
+    pid_t other = fork();
+    if (other == 0) {
+        struct timespec pause = {0, 50000000};
+        nanosleep(&pause, NULL);
+        _exit(write(wake[1], "x", 1) != 1);
+    }
+    CHECK(run_together(pointers, TOGETHER, wake[0], LONG) == CSMTP_RUN_SLICE);
+    CHECK(seconds() - start >= SHORT);
+    CHECK(run_together(pointers, TOGETHER, wake[0], LONG) == CSMTP_RUN_SLICE);
+    CHECK(seconds() - start < LONG / 2);
+    int status;
+    CHECK(waitpid(other, &status, 0) == other && status == 0);
+    /* A line that can go on does so all the same. */
+    for (size_t i = 0; i < TOGETHER; i++) {
+        CHECK(connections[i].line.status == CSMTP_RUN_SLICE);
+        say(connections[i].peer, "250 #1\r\n");
+    }
+    CHECK(run_together(pointers, TOGETHER, wake[0], LONG) == CSMTP_RUN_SLICE);
+    for (size_t i = 0; i < TOGETHER; i++)
+        CHECK(connections[i].session.pipeline.booked == 1);
+    char octet[2];
+    CHECK(read(wake[0], octet, sizeof octet) == 1);
+    close(wake[0]);
+    close(wake[1]);
+    disconnect_together(connections);
+}
+
+/* Time in which nobody ran it is not the server's. */
+static void test_shift(void)
+{
+    for (size_t way = 0; way < 4; way++) {
+        bool is_shifted = way & 1, is_idle = way & 2;
+        connection connection, *pointer = &connection;
+        connect_ends(&connection, CSMTP_LOCKSTEP, STRICT);
+        push_many(&connection, 1);
+        if (is_idle)
+            connection.line.watch.idle_seconds = LONG / 2;
+        /* To write would be progress, so that is done with. */
+        csmtp_pipeline_wrote(&connection.session.pipeline, gather(&connection.session, NULL));
+        csmtp_line_begin(&connection.line);
+        /* As if it had begun long ago. */
+        csmtp_line_shift(&connection.line, is_idle ? -LONG * 3 / 4 : -2 * LONG);
+        if (is_shifted)
+            csmtp_line_shift(&connection.line, is_idle ? LONG * 3 / 4 : 2 * LONG);
+        run_together(&pointer, 1, -1, 0);
+        csmtp_run_status over = is_idle ? CSMTP_RUN_IDLE_OVER : CSMTP_RUN_PHASE_OVER;
+        CHECK(connection.line.status == (is_shifted ? CSMTP_RUN_SLICE : over));
+        disconnect_ends(&connection);
+    }
+}
+
+/* The last one has a connection of its own. The others share one, as descriptors are scarce; their
+ * server reads nothing, and most have to wait for room. */
+static void test_together_as_many_as_there_may_be(void)
+{
+    static connection connections[CSMTP_LINES];
+    static connection *pointers[CSMTP_LINES];
+    struct rlimit limit;
+    /* poll() takes no more descriptors than a process may have. */
+    CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    if (limit.rlim_cur < CSMTP_LINES + 1) {
+        limit.rlim_cur = CSMTP_LINES + 1;
+        CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    }
+    connection *first = &connections[0], *last = &connections[CSMTP_LINES - 1];
+    for (size_t i = 0; i < CSMTP_LINES; i++) {
+        pointers[i] = &connections[i];
+        if (i == 0 || pointers[i] == last) {
+            connect_ends(pointers[i], CSMTP_CHUNKED, STRICT | PROVED);
+        } else {
+            *pointers[i] = (connection){.line = first->line, .peer = -1};
+            begin(&pointers[i]->session, CSMTP_CHUNKED, STRICT | PROVED, 0);
+            pointers[i]->line.pipeline = &pointers[i]->session.pipeline;
+        }
+        push_many(pointers[i], 1);
+        csmtp_line_begin(&pointers[i]->line);
+    }
+    CHECK(run_together(pointers, CSMTP_LINES, -1, SHORT) == CSMTP_RUN_SLICE);
+    say(last->peer, TAKEN);
+    CHECK(run_together(pointers, CSMTP_LINES, -1, LONG) == CSMTP_RUN_DONE);
+    size_t waiting = 0;
+    for (size_t i = 0; i < CSMTP_LINES; i++)
+        waiting += pointers[i]->line.status == CSMTP_RUN_SLICE;
+    CHECK(waiting == CSMTP_LINES - 1 && last->line.status == CSMTP_RUN_DONE);
+    for (size_t i = 1; i < CSMTP_LINES - 1; i++)
+        end(&pointers[i]->session);
+    disconnect_ends(first);
+    disconnect_ends(last);
+}
+
 int main(void)
 {
     test_all_gears();
@@ -478,5 +820,16 @@ int main(void)
     test_dribbling();
     test_slice();
     test_signal();
+    test_together_each_comes_to_its_end();
+    test_together_no_line();
+    test_together_without_waiting();
+    test_together_one_has_much_to_read();
+    test_together_one_is_at_its_target();
+    test_together_one_is_lost();
+    test_together_a_bad_descriptor();
+    test_together_one_is_out_of_time();
+    test_together_wake();
+    test_shift();
+    test_together_as_many_as_there_may_be();
     return report_checks();
 }

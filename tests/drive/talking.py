@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+
+import trustme
 
 from csmtplib import kernel
 from csmtplib.kernel.transaction import Gear
@@ -62,6 +66,29 @@ def socket_pair(buffer: int | None = None) -> Iterator[tuple[socket.socket, sock
     finally:
         for each in ends:
             each.close()
+
+
+@lru_cache(maxsize=1)
+def tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A client's, and a server's that it trusts."""
+    authority = trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(server)
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    return client, server
+
+
+@contextmanager
+def tls_socket_pair() -> Iterator[tuple[ssl.SSLSocket, ssl.SSLSocket]]:
+    """The client's end and the server's, with a deadline, when the handshake is done."""
+    client, server = tls_contexts()
+    accepted: list[ssl.SSLSocket] = []
+    with socket_pair() as (plain, other):
+        with in_thread(lambda: accepted.append(server.wrap_socket(other, server_side=True))):
+            sock = client.wrap_socket(plain, server_hostname="localhost")
+        with sock, accepted[0]:
+            yield sock, accepted[0]
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import trustme
 
 from csmtplib.drive import transactions
 from csmtplib.drive.pump import pump
@@ -22,7 +21,16 @@ from csmtplib.protocol import limits
 from csmtplib.protocol.limits import Limits
 
 from ..protocol.serving import Host
-from .talking import DEADLINE, HAS_FD_LOOP, PATIENT, Client, in_thread, serve, socket_pair
+from .talking import (
+    DEADLINE,
+    HAS_FD_LOOP,
+    PATIENT,
+    Client,
+    in_thread,
+    serve,
+    socket_pair,
+    tls_contexts,
+)
 
 Run = Callable[..., None]
 
@@ -404,24 +412,11 @@ def test_each_block_has_time_of_its_own(run: Run) -> None:
 # TLS
 
 
-@pytest.fixture(scope="module")
-def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A client's, and a server's that it trusts."""
-    authority = trustme.CA()
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(server)
-    client = ssl.create_default_context()
-    authority.configure_trust(client)
-    return client, server
-
-
 @contextlib.contextmanager
 def tls_pair(
-    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
-    serve_it: Callable[[ssl.SSLSocket], None],
-    buffer: int = 4096,
+    serve_it: Callable[[ssl.SSLSocket], None], buffer: int = 4096
 ) -> Iterator[ssl.SSLSocket]:
-    client_context, server_context = contexts
+    client_context, server_context = tls_contexts()
 
     def run_server(plain: socket.socket) -> None:
         with server_context.wrap_socket(plain, server_side=True) as other:
@@ -442,12 +437,11 @@ def test_tls_and_a_peer_that_does_not_read_until_its_replies_are_read(
     run: Run,
     gear: Gear,
     size: int,
-    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
 ) -> None:
     text = (b"x" * 998 + b"\r\n") * 100
     host = Host(message="250 " + "y" * 500, rcpt="250 " + "z" * 500)
     client = Client(gear)
-    with tls_pair(contexts, lambda other: serve(host, other, size=size)) as sock:
+    with tls_pair(lambda other: serve(host, other, size=size)) as sock:
         for number in range(20):
             client.push(number, text, recipients=3)
         run(client, sock)
@@ -457,14 +451,12 @@ def test_tls_and_a_peer_that_does_not_read_until_its_replies_are_read(
 
 
 @pytest.mark.parametrize("run", [by_poll, by_blink])
-def test_tls_while_the_pipeline_grows(
-    run: Run, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
-) -> None:
+def test_tls_while_the_pipeline_grows(run: Run) -> None:
     """What a write was tried with is longer when it is tried again."""
     host = Host()
     client = Client(Gear.CHUNKED)
     texts = [b"%d" % number + b"x" * 900 + b"\r\n" for number in range(200)]
-    with tls_pair(contexts, lambda other: serve(host, other, size=4096, pause=0.001)) as sock:
+    with tls_pair(lambda other: serve(host, other, size=4096, pause=0.001)) as sock:
         for number, text in enumerate(texts):
             client.push(number, text)
             run(client, sock, seconds=0)
@@ -475,9 +467,7 @@ def test_tls_while_the_pipeline_grows(
 
 
 @pytest.mark.parametrize("run", [by_poll, by_blink])
-def test_tls_answer_to_a_record_that_was_tried_with_less_behind_it(
-    run: Run, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
-) -> None:
+def test_tls_answer_to_a_record_that_was_tried_with_less_behind_it(run: Run) -> None:
     """The server has the first message, and the driver waits for the second to leave."""
     host = Host()
     client = Client(Gear.CHUNKED)
@@ -492,7 +482,7 @@ def test_tls_answer_to_a_record_that_was_tried_with_less_behind_it(
         time.sleep(0.2)
         serve(host, other)
 
-    with tls_pair(contexts, hesitate, buffer=1024) as sock:
+    with tls_pair(hesitate, buffer=1024) as sock:
         client.push(0, texts[0] * 6)
         run(client, sock, seconds=0)
         client.push(1, texts[1] * 100)
@@ -504,9 +494,7 @@ def test_tls_answer_to_a_record_that_was_tried_with_less_behind_it(
 
 
 @pytest.mark.parametrize("run", [by_poll, by_blink])
-def test_tls_holds_more_than_is_read_at_once(
-    run: Run, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
-) -> None:
+def test_tls_holds_more_than_is_read_at_once(run: Run) -> None:
     """One record of 16 KiB is deciphered at once, and the descriptor has nothing to say then."""
     said = [b"250-%s\r\n" % (b"z" * 500)] * 31 + [b"250 ok\r\n"]
     client = Client(Gear.LOCKSTEP)
@@ -520,14 +508,14 @@ def test_tls_holds_more_than_is_read_at_once(
         other.recv(100)
 
     begun = time.monotonic()
-    with tls_pair(contexts, talk) as sock:
+    with tls_pair(talk) as sock:
         run(client, sock, 0, Limits((1.0, 1.0, 0.5, 1.0), 1.0))
     assert time.monotonic() - begun < DEADLINE / 2
     assert client.pipeline.booked == 2
 
 
 @pytest.mark.parametrize("run", [by_poll, by_blink])
-def test_tls_time_limit(run: Run, contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+def test_tls_time_limit(run: Run) -> None:
     client = Client()
     client.push(0)
 
@@ -535,7 +523,7 @@ def test_tls_time_limit(run: Run, contexts: tuple[ssl.SSLContext, ssl.SSLContext
         while other.recv(1000):
             pass
 
-    with tls_pair(contexts, be_silent) as sock:
+    with tls_pair(be_silent) as sock:
         seconds = spent(run, client, sock, Limits((SHORT, DEADLINE, DEADLINE, DEADLINE), None))
     assert SHORT <= seconds < DEADLINE / 2
     assert isinstance(client.pipeline.failure, TimeoutError)

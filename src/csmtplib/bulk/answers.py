@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 # answer.
 _CUT_OFFS = 3
 
-# Outcomes from which on a share of them says something.
-_SHARE_OF = 100
-
 # Replies that say that it is too much. To RCPT, 450 and 451 may be about this recipient alone, as
 # greylisting has it.
 _THROTTLES = frozenset((421, 432, 450, 451, 452, 454))
@@ -72,9 +69,11 @@ class Answers:
                     delivery = self._delivery(task, recipient, State.ACCEPTED, reply, None)
                     self._ledger.settle(task, 0, delivery)
                     continue
-            if self._settle(task, result, is_first=failure is not None and not was_cut_off):
-                was_cut_off = True
-                answered -= 1
+            is_cut_off = self._settle(
+                task, result, is_first=failure is not None and not was_cut_off
+            )
+            was_cut_off = was_cut_off or is_cut_off
+            answered -= is_cut_off
         self.settled += count
         if answered:
             lane.slot.answer(self._now, answered)
@@ -111,6 +110,7 @@ class Answers:
                 later.append(place)
             else:
                 self._tell(task, place, outcome)
+        was_cut_off = bool(again)
         if again and is_first:
             task.cut_offs += 1
             if task.cut_offs >= _CUT_OFFS:
@@ -119,7 +119,7 @@ class Answers:
             self._send_again(task, again, outcomes)
         if later:
             self._send_later(task, later, outcomes)
-        return bool(again)
+        return was_cut_off
 
     def _heed(self, code: int, *, to_rcpt: bool) -> None:
         """Takes a refusal for now as what it may say about the session."""
@@ -158,16 +158,7 @@ class Answers:
         elif state is State.IN_DOUBT:
             status.in_doubt += 1
         else:
-            status.rejected += 1
-            if self._too_many_failed():
-                self._sender.stop(f"{status.rejected} recipients were rejected")
-
-    def _too_many_failed(self) -> bool:
-        most, failed = self._sender.max_failed, self._status.rejected
-        if most >= 1:
-            return failed >= most
-        settled = failed + self._status.accepted
-        return settled >= _SHARE_OF and failed >= most * settled
+            self._sender.count_rejected()
 
     def give_back(self, reason: str) -> None:
         """Tells of what was taken up and is not sent any more."""

@@ -37,10 +37,6 @@ class Backlog:
         """Seconds until one is due; None where there is none."""
         return max(0.0, self._heap[0][0] - now) if self._heap else None
 
-    def shift(self, seconds: float) -> None:
-        """Has all wait so much longer."""
-        self._heap = [(due + seconds, number, task) for due, number, task in self._heap]
-
     def clear(self) -> list[Task]:
         """Takes out all."""
         tasks = [task for _, _, task in sorted(self._heap)]

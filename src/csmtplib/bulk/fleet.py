@@ -59,7 +59,7 @@ class Lane:
         """Has the next run come back when more can be brought, or when all is done."""
         target = 0
         if more and self.pipeline.proved:
-            answered = self.window // 2 if self.gear == CHUNKED else _ANSWERED
+            answered = max(self.window // 2, 1) if self.gear == CHUNKED else _ANSWERED
             target = max(len(self.pipeline) - answered, 0)
         self.line.target = target
 

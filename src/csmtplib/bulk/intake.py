@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections import deque
@@ -39,8 +38,11 @@ class Intake:
         self._jobs = iter(jobs)
         self._number = 0
         self._later = Backlog()  # for the next try
-        self._paced = Backlog()  # for what their domain's rate allows
-        self._stalled: float | None = None
+        self._paced = Backlog()  # for what their domain's rate allows, by the clock below
+        # It stands still while nothing can leave, or all of that time's messages would leave
+        # together behind it.
+        self._clock = self._ticked = time.monotonic()
+        self._is_stalled = False
         self._ready: deque[Task] = deque()
         # Nothing that a message could wait for but a connection.
         self._is_plain = sender.throttle.is_off and not ledger.has_history and not sender.suppress
@@ -63,8 +65,7 @@ class Intake:
     def due_in(self, now: float) -> float:
         """Seconds until there is something to take up."""
         asked = self._ask_at - now if self._is_short() else None
-        # While nothing can leave, nothing is due for its rate.
-        paced = self._paced.due_in(now) if self._stalled is None else None
+        paced = None if self._is_stalled else self._paced.due_in(self._clock)
         waits = (asked, self._later.due_in(now), paced)
         return max(0.0, min([each for each in waits if each is not None], default=math.inf))
 
@@ -86,9 +87,11 @@ class Intake:
     def take(self, now: float, left: int, lanes: int) -> None:
         """Takes up what is due, and as much as there is room for. left: how many messages have left
         so far, over so many connections."""
+        self._tick(now, lanes)
         for task in self._later.due(now):
             self.schedule(task, now, 0.0)
-        self._pace(now, is_stalled=not lanes or self._sender.pool.resumes_in(now) > 0)
+        if not self._is_stalled:
+            self._ready += self._paced.due(self._clock)
         if now - self._measured >= _AHEAD_SECONDS:
             self._ahead = left - self._left_before
             self._left_before = left
@@ -101,19 +104,14 @@ class Intake:
             self._take_more(now)
         self._arm()
 
-    def _pace(self, now: float, *, is_stalled: bool) -> None:
-        """Has those leave that their domains allow for."""
-        if is_stalled:
-            # Or those of all this time would leave together.
-            self._stalled = self._stalled or now
-            if len(self._paced) and not self.waiting:
-                # The first is what a connection is opened for.
-                self._ready += itertools.islice(self._paced.due(now), 1)
-            return
-        if self._stalled is not None:
-            self._paced.shift(now - self._stalled)
-            self._stalled = None
-        self._ready += self._paced.due(now)
+    def _tick(self, now: float, lanes: int) -> None:
+        """Has the clock of the rates go on, unless nothing can leave."""
+        if not self._is_stalled:
+            self._clock += max(now - self._ticked, 0.0)
+        self._ticked = now
+        held = self.waiting + self._ledger.arming
+        is_full = held > 0 and (not lanes or held >= self._ahead)
+        self._is_stalled = is_full or self._sender.pool.resumes_in(now) > 0
 
     def _take_more(self, now: float) -> None:
         before = now
@@ -172,7 +170,7 @@ class Intake:
         delivery = Delivery(key, "", State.REJECTED, None, fault, 0, None, self._at)
         self._ledger.told.append(delivery)
         self._sender.status.taken += 1
-        self._sender.status.rejected += 1
+        self._sender.count_rejected()
 
     def _left(self, task: Task) -> Iterator[tuple[Task, float]]:
         """What a former run has left of a task, and in how many seconds each part is due."""
@@ -209,9 +207,9 @@ class Intake:
         if task.attempts > 1:
             self._sender.status.waiting -= len(task.recipients)
         throttle = self._sender.throttle
-        pause = 0.0 if throttle.is_off else throttle.reserve(task.recipients, now)
+        pause = 0.0 if throttle.is_off else throttle.reserve(task.recipients, self._clock)
         if pause > 0:
-            self._paced.add(now + pause, task)
+            self._paced.add(self._clock + pause, task)
         else:
             self._ready.append(task)
 

@@ -133,6 +133,7 @@ class Pool:
         self.opening -= 1
         self.has_opened = True
         self._failures = 0
+        self._opens = -math.inf
         self._away_since = None
         slot = Slot(now, now)
         self.slots.append(slot)
@@ -144,9 +145,11 @@ class Pool:
         if is_busy:
             self.limit = max(1, min(self.limit, len(self.slots)))
             self._eased = now
-        self._opens = now + min(LONGEST_DELAY, FIRST_DELAY * 2.0**self._failures)
-        self._failures = min(self._failures + 1, 20)
-        if self._away_since is None:
+        # Those that fail together are one failure.
+        if now >= self._opens:
+            self._opens = now + min(LONGEST_DELAY, FIRST_DELAY * 2.0**self._failures)
+            self._failures = min(self._failures + 1, 20)
+        if self._away_since is None and not self.slots:
             self._away_since = now
 
     def closed(self, slot: Slot, now: float, *, by_server: bool, with_421: bool = False) -> None:

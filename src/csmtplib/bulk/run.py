@@ -49,8 +49,12 @@ class Run:
                 while told:
                     yield told.popleft()
             self._give_back()
+        except KeyboardInterrupt:
+            # Somebody wants it to end now.
+            self._drain(0.0)
+            raise
         except BaseException:
-            self._drain()
+            self._drain(_DRAIN_SECONDS)
             raise
         finally:
             self._ledger.close()
@@ -163,10 +167,10 @@ class Run:
         error = self._error or self._intake.error
         self._answers.give_back(self._status.stopped or str(error))
 
-    def _drain(self) -> None:
+    def _drain(self, seconds: float) -> None:
         """Brings to its end what is under way, for a while; then what is left is in doubt."""
         self._status.stopped = "the loop over the results was left"
-        end = time.monotonic() + _DRAIN_SECONDS
+        end = time.monotonic() + seconds
         # Whatever comes of it, what has raised this is on its way to the caller.
         with contextlib.suppress(BaseException):
             while self._answers.under_way and time.monotonic() < end:

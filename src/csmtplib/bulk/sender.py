@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from .journal import Journal
 
 
+# Outcomes from which on a share of them says something.
+_SHARE_OF = 100
+
+
 @dataclass(slots=True)
 class Status:
     """Where a run stands, in recipients.
@@ -171,6 +175,16 @@ class BulkSender:
         finally:
             self._running = False
             self.stopping = None
+
+    def count_rejected(self) -> None:
+        """Another recipient was rejected; stops the run where that are too many."""
+        self.status.rejected += 1
+        failed, most = self.status.rejected, self.max_failed
+        if most < 1:
+            settled = failed + self.status.accepted
+            most = most * settled if settled >= _SHARE_OF else math.inf
+        if failed >= most:
+            self.stop(f"{failed} recipients were rejected")
 
     def stop(self, reason: str) -> None:
         """Has the run, or the next one, end: what is under way is brought to its end, and the rest

@@ -145,8 +145,11 @@ class Pump:
         # What the server has said meanwhile, maybe unasked, is seen before more is written.
         self._look = self._pipeline.strict
         self._watch.shift(time.monotonic() - self._rested)
-        if self.sock.gettimeout() != 0:
-            self.sock.settimeout(0)
+        try:
+            if self.sock.gettimeout() != 0:
+                self.sock.settimeout(0)
+        except OSError as error:
+            self._pipeline.lose(error)
 
     def rest(self) -> None:
         """Ends a run."""
