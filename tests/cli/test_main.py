@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import csmtplib
+from csmtplib.cli.main import COMMANDS
 
 from .conftest import Command
 
@@ -22,19 +23,20 @@ def test_version_says_which_implementation(cli: Command) -> None:
 def test_help_names_the_commands(cli: Command) -> None:
     done = cli("--help")
     assert done.code == 0
-    assert "send  " in done.out
-    assert "run   " in done.out
+    for command in COMMANDS:
+        assert f"  {command}  " in done.out
 
 
-@pytest.mark.parametrize("command", ["send", "run"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_has_help(cli: Command, command: str) -> None:
     done = cli(command, "--help")
     assert done.code == 0
     assert done.out.startswith(f"usage: csmtplib {command} ")
 
 
-def test_the_manual_fits_a_terminal(cli: Command) -> None:
-    assert max(map(len, cli("send", "--help").out.splitlines())) <= 80
+@pytest.mark.parametrize("command", ["send", "bulk", "resume", "report"])
+def test_the_manual_fits_a_terminal(cli: Command, command: str) -> None:
+    assert max(map(len, cli(command, "--help").out.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,9 @@ def test_the_manual_fits_a_terminal(cli: Command) -> None:
         ["--nonsense"],
         ["send", "--nonsense"],
         ["send", "--serv", "sink:x"],
+        ["bulk"],
+        ["resume"],
+        ["report", "--format", "pdf", "x"],
         ["run"],
         ["run", "-x", "script.py"],
     ],

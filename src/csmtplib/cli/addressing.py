@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from email.message import Message
 from email.parser import HeaderParser
 
+from ..protocol import envelope
 from ..protocol.mail_object import Unsendable
 from ..protocol.message import EMPTY_GROUP
 
@@ -77,6 +78,24 @@ def parse_addresses(text: str) -> list[str]:
     if not all(addresses):
         raise ValueError(f"no list of addresses: {text!r}")
     return addresses
+
+
+def parse_argument(text: str) -> list[str]:
+    """The addresses in an argument, one at least. Raises ValueError for what can't be read."""
+    # Before it is parsed, which would take a line break for a space.
+    envelope.check_command(text)
+    addresses = parse_addresses(text)
+    if not addresses:
+        raise ValueError(f"no address: {text!r}")
+    return addresses
+
+
+def parse_sender(text: str) -> str:
+    """The one address in an argument; "" and "<>" are the null reverse-path. Raises ValueError."""
+    addresses = [""] if text in ("", "<>") else parse_argument(text)
+    if len(addresses) != 1:
+        raise ValueError(f"one address is a sender, not {text!r}")
+    return addresses[0]
 
 
 def without_bcc(message: bytes) -> bytes:

@@ -14,6 +14,9 @@ from .conventions import Failure, Parser, visible
 # Each is a module beside this one with `main(arguments) -> int`, imported when it is asked for.
 COMMANDS = {
     "send": "send mail from files or standard input",
+    "bulk": "send a campaign: a letter to many recipients, over several connections",
+    "resume": "go on with a campaign that was stopped",
+    "report": "tell what became of a campaign",
     "run": "run a Python program with csmtplib in the place of smtplib",
 }
 
@@ -40,7 +43,7 @@ def _parser() -> Parser:
         epilog="\n".join(
             [
                 "commands:",
-                *(f"  {name:<6}{summary}" for name, summary in COMMANDS.items()),
+                *(f"  {name:<8}{summary}" for name, summary in COMMANDS.items()),
                 "",
                 "csmtplib COMMAND --help tells more.",
             ]

@@ -1,127 +1,111 @@
-"""What the reader of a run is told: outcomes, a progress bar, a summary, the exit code."""
+"""`csmtplib report`: what became of a campaign, by its journal; also while it runs."""
 
 from __future__ import annotations
 
+import argparse
 import sys
-import time
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from ..protocol.outcome import Outcome, State
-from .conventions import Exit, visible
-from .sources import Mail
+from .conventions import Exit, Failure, Parser, abandon_stdout, lenient_stdout
 
-if TYPE_CHECKING:
-    from tqdm import tqdm
+_DESCRIPTION = """\
+Tells what became of a campaign that has a journal (csmtplib bulk --journal),
+while it runs and after it."""
 
-# Messages from which on a run takes long enough to be watched.
-_LONG = 200
-_BAR_SECONDS = 0.5
+_MANUAL = """\
+formats
+  table   to be read: the campaign, its states, the domains with the most
+          recipients, and the most frequent replies
+  csv     a line for each recipient, below the names of the columns: key,
+          address, state, code, enhanced, text, attempts, host, time
+  jsonl   the same, a JSON object a line
+  With --by, a line for each domain, or for each code, enhanced code and
+  state, in each of the formats.
 
+  key names the row or the message ("recipients.csv:2" for line 2). text is
+  that of the last reply, and what went wrong.
 
-class Report:
-    """Counts what becomes of messages and says it: to standard output each outcome, where that is
-    asked for; to standard error what went wrong, the progress and the summary.
+states
+  accepted   the server has taken the message
+  rejected   it will not, or was asked too often
+  deferred   it did not yet; csmtplib resume tries again
+  in doubt   the message had left and no answer came: it may have arrived
+  queued     not sent yet
+  armed      under way at this moment
 
-    `destination` follows "3 messages " in the summary.
-    """
+exit status
+    0  told
+   64  wrong usage
+   65  there are no results yet to be plotted
+   69  a package is missing
+   74  the journal can't be read, or the output can't be written
 
-    def __init__(self, destination: str, *, verbose: bool, quiet: bool) -> None:
-        self._destination = destination
-        self._verbose = verbose
-        self._quiet = quiet
-        self._started = time.perf_counter()
-        self._bar: tqdm[Mail] | None = None
-        self._sent = 0
-        self._unsendable = 0
-        self._unreadable = 0
-        self._outcomes: Counter[State] = Counter()
-        self._stopped = False
-
-    def watch(self, mails: Iterable[Mail], count: int) -> Iterable[Mail]:
-        """The mails, with a progress bar where there is somebody to watch and they are many."""
-        lines_instead = self._verbose and sys.stdout.isatty()
-        if count < _LONG or self._quiet or lines_instead or not sys.stderr.isatty():
-            return mails
-        try:
-            from tqdm import tqdm
-        except ImportError:
-            return mails
-        # As an iterator, it looks at the clock only now and then.
-        self._bar = tqdm(
-            mails, total=count, unit=" messages", mininterval=_BAR_SECONDS, leave=False
-        )
-        return self._bar
-
-    def settled(self, mail: Mail, outcomes: Sequence[Outcome]) -> None:
-        """Takes the outcomes of a message. Raises OSError where standard output fails."""
-        self._sent += 1
-        self._outcomes.update(outcome.state for outcome in outcomes)
-        for outcome in outcomes:
-            said = outcome.reply or outcome.fault
-            line = f"{outcome.state.value}  {outcome.recipient}  {said}  {mail.origin}"
-            if self._verbose:
-                print(visible(line), flush=True)
-            elif outcome.state is not State.ACCEPTED:
-                self._say(line)
-
-    def unsendable(self, mail: Mail, reason: Exception) -> None:
-        """Takes a message that can't be sent as it is."""
-        self._unsendable += 1
-        self._say(f"{mail.origin}: {reason}")
-
-    def unreadable(self, mail: Mail, reason: OSError) -> None:
-        """Takes a message that could not be read when its turn came."""
-        self._unreadable += 1
-        self._say(f"{mail.origin}: {reason.strerror or reason}")
-
-    def stopped(self, where: str, reason: str) -> None:
-        """Takes the end of the run before its time, "before" or "after" a message."""
-        self._stopped = True
-        self._say(f"stopped {where}: {reason}")
-
-    def end_progress(self) -> None:
-        """Takes the progress bar away."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-    def summarise(self) -> None:
-        """Says what became of all messages, where it is not to be quiet."""
-        if self._quiet:
-            return
-        seconds = time.perf_counter() - self._started
-        recipients = ", ".join(f"{self._outcomes[state]} {state.value}" for state in State)
-        parts = [
-            f"{_messages(self._sent)} {self._destination} in {seconds:.2f} s "
-            f"({self._sent / seconds:.0f}/s)",
-            f"recipients: {recipients}",
-        ]
-        if self._unsendable:
-            parts.append(f"{_messages(self._unsendable)} unsendable")
-        if self._unreadable:
-            parts.append(f"{_messages(self._unreadable)} unreadable")
-        self._say("; ".join(parts))
-
-    @property
-    def exit_code(self) -> Exit:
-        """The code of what most needs somebody: mail that may still get through comes first."""
-        if self._stopped or self._outcomes[State.DEFERRED] or self._outcomes[State.IN_DOUBT]:
-            return Exit.TEMPFAIL
-        if self._unreadable:
-            return Exit.NOINPUT
-        if self._unsendable:
-            return Exit.DATAERR
-        return Exit.REFUSED if self._outcomes[State.REJECTED] else Exit.OK
-
-    def _say(self, line: str) -> None:
-        shown = f"csmtplib: {visible(line)}"
-        if self._bar is None:
-            print(shown, file=sys.stderr)
-        else:
-            self._bar.write(shown, file=sys.stderr)
+examples
+  csmtplib report may.journal
+  csmtplib report --by code may.journal
+  csmtplib report --format csv may.journal > results.csv
+  csmtplib report --plot rate.svg may.journal
+"""
 
 
-def _messages(count: int) -> str:
-    return f"{count} message" if count == 1 else f"{count} messages"
+def main(arguments: Sequence[str]) -> int:
+    """Reports; its exit code is in the manual. Raises Failure, and SystemExit for wrong usage."""
+    options = _parse(arguments)
+    # Not for --help.
+    from ..bulk.journal_format import JournalError
+    from ..bulk.journal_view import JournalView
+
+    lenient_stdout()
+    try:
+        with JournalView(options.journal) as view:
+            if options.plot is not None:
+                from . import plot
+
+                plot.draw(view, options.plot)
+            if options.format == "table":
+                from . import report_table
+
+                report_table.show(view, options.by)
+            else:
+                from . import report_rows
+
+                report_rows.show(view, options.by, options.format)
+        sys.stdout.flush()
+    except JournalError as error:
+        raise Failure(Exit.IOERR, str(error)) from error
+    except BrokenPipeError:
+        # As by "| head": who reads has seen enough.
+        abandon_stdout()
+        return Exit.IOERR
+    except OSError as error:
+        abandon_stdout()
+        raise Failure(Exit.IOERR, f"standard output: {error.strerror or error}") from error
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    return Exit.OK
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = Parser(
+        prog="csmtplib report",
+        usage="csmtplib report [OPTION ...] JOURNAL",
+        description=_DESCRIPTION,
+        epilog=_MANUAL,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("journal", metavar="JOURNAL", help="the file that bulk --journal names")
+    parser.add_argument(
+        "--format",
+        choices=["table", "csv", "jsonl"],
+        default="table",
+        help="see formats (default: %(default)s)",
+    )
+    parser.add_argument("--by", choices=["domain", "code"], help="counts, not recipients")
+    parser.add_argument(
+        "--plot", metavar="FILE", help="draw the rate over time into FILE.svg or FILE.png as well"
+    )
+    options = parser.parse_args(arguments)
+    if options.plot is not None and not options.plot.lower().endswith((".svg", ".png")):
+        parser.error(f"--plot: a file that ends with .svg or .png, not {options.plot!r}")
+    return options

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import io
 import itertools
-import os
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
-from pathlib import Path
+from contextlib import ExitStack
 from smtplib import SMTPNotSupportedError
 
-from ..drive.sock import tls_context
-from ..protocol import envelope, server_url
 from ..protocol.mail_object import Unsendable
-from ..protocol.server_url import Server
 from . import send_options, sources
-from .addressing import Addressing, parse_addresses, without_bcc
-from .conventions import Exit, Failure
+from .addressing import Addressing, parse_argument, parse_sender, without_bcc
+from .conventions import Exit, Failure, abandon_stdout, lenient_stdout
+from .destination import NoSession, destination
 from .interrupt import Interrupt
-from .report import Report
-from .session import NoSession, Session
+from .send_report import Report
+from .session import Session
 from .sources import Mail, Source
 
-_SINK = "sink:"
+_NOTICE = "stopping after this message; Ctrl-C again leaves it in doubt"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -34,20 +29,15 @@ def main(arguments: Sequence[str]) -> int:
     """
     options = send_options.parse(arguments)
     addressing = _addressing(options)
-    opening, destination = _destination(options.server)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # Letters that the terminal lacks are no reason to stop.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    opening, shown = destination(options.server)
+    lenient_stdout()
     try:
         with ExitStack() as resources:
             opened = _sources(options, resources)
-            try:
-                server = resources.enter_context(opening)
-            except OSError as error:
-                raise Failure(Exit.CONFIG, f"{options.server}: {error.strerror}") from error
-            report = Report(destination, verbose=options.verbose, quiet=options.quiet)
+            server = resources.enter_context(opening)
+            report = Report(shown, verbose=options.verbose, quiet=options.quiet)
             resources.callback(report.end_progress)
-            interrupt = resources.enter_context(Interrupt())
+            interrupt = resources.enter_context(Interrupt(_NOTICE))
             session = resources.enter_context(Session(server))
             mails = itertools.chain.from_iterable(source.mails for source in opened)
             count = sum(source.count for source in opened)
@@ -92,42 +82,20 @@ def _deliver(
             report.settled(mail, outcomes)
         except OSError as error:
             report.stopped(f"after {mail.origin}", f"standard output: {error.strerror}")
-            _abandon_stdout()
+            abandon_stdout()
             return
 
 
-def _abandon_stdout() -> None:
-    # What it holds would fail once more when the interpreter flushes it at the end.
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
-    os.close(null)
-
-
 def _addressing(options: argparse.Namespace) -> Addressing:
-    sender = None
-    if options.sender is not None:
-        addresses = [""] if options.sender in ("", "<>") else _given(options.sender)
-        if len(addresses) != 1:
-            raise Failure(Exit.USAGE, f"one address is a sender, not {options.sender!r}")
-        sender = addresses[0]
-    given = options.recipients + (options.arguments if options.as_sendmail else [])
-    recipients = [address for text in given for address in _given(text)]
+    try:
+        sender = None if options.sender is None else parse_sender(options.sender)
+        given = options.recipients + (options.arguments if options.as_sendmail else [])
+        recipients = [address for text in given for address in parse_argument(text)]
+    except ValueError as error:
+        raise Failure(Exit.USAGE, str(error)) from error
     if options.as_sendmail and not recipients and not options.from_header:
         raise Failure(Exit.USAGE, "name recipients, or take those of the header by -t")
     return Addressing(sender, recipients, options.from_header)
-
-
-def _given(text: str) -> list[str]:
-    """The addresses in an argument, one at least."""
-    try:
-        # Before it is parsed, which would take a line break for a space.
-        envelope.check_command(text)
-        addresses = parse_addresses(text)
-    except ValueError as error:
-        raise Failure(Exit.USAGE, str(error)) from error
-    if not addresses:
-        raise Failure(Exit.USAGE, f"no address: {text!r}")
-    return addresses
 
 
 def _sources(options: argparse.Namespace, resources: ExitStack) -> list[Source]:
@@ -135,28 +103,3 @@ def _sources(options: argparse.Namespace, resources: ExitStack) -> list[Source]:
     if options.as_sendmail:
         return [sources.sendmail_input(stdin, dot_ends=not options.ignore_dots)]
     return sources.open_all(options.arguments or [sources.STANDARD_INPUT], stdin, resources)
-
-
-def _destination(url: str) -> tuple[AbstractContextManager[Server], str]:
-    """The server, for as long as the context, and how a summary names it."""
-    if url.startswith(_SINK):
-        directory = url.removeprefix(_SINK)
-        if not directory:
-            raise Failure(Exit.CONFIG, f"{url} lacks a directory: {send_options.DEFAULT_SERVER}")
-        try:
-            from . import sink
-        except ImportError as error:
-            raise Failure(
-                Exit.UNAVAILABLE,
-                "the sink needs aiosmtpd: pip install 'csmtplib[cli]', or name a --server",
-            ) from error
-        return sink.running(Path(directory)), f"into the Maildir {directory}, and no further,"
-    try:
-        server = server_url.parse(url, os.environ)
-        if server.cafile or server.certfile or server.keyfile:
-            tls_context(server)
-    except server_url.ServerURLError as error:
-        raise Failure(Exit.CONFIG, f"--server {error}") from error
-    except OSError as error:
-        raise Failure(Exit.CONFIG, f"--server: cafile, certfile or keyfile: {error}") from error
-    return nullcontext(server), f"to {server}"

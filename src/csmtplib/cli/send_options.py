@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from .conventions import Parser
-
-DEFAULT_SERVER = "sink:csmtplib-sink"
+from .conventions import DEFAULT_SINK, Parser
 
 _USAGE = """\
 csmtplib send [OPTION ...] [PATH ...]
@@ -136,7 +134,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--server",
         metavar="URL",
-        default=DEFAULT_SERVER,
+        default=DEFAULT_SINK,
         help="where to send (see servers; default: %(default)s)",
     )
     sender = parser.add_mutually_exclusive_group()

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Sequence
 from contextlib import suppress
-from smtplib import SMTPAuthenticationError, SMTPNotSupportedError, SMTPResponseException
+from smtplib import SMTPNotSupportedError
 
 from ..drive.sock import Connection, connect
 from ..protocol.flows import farewell
 from ..protocol.mail_object import MailObject, Unsendable
-from ..protocol.outcome import Outcome, Reply, State
+from ..protocol.outcome import Outcome, State
 from ..protocol.server_url import Server
-from .conventions import Exit
-
-
-class NoSession(Exception):
-    """No session with the server is to be had; the text says why, `code` is the exit code."""
-
-    def __init__(self, code: Exit, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
+from .destination import NoSession, no_session
 
 
 class Session:
@@ -77,36 +68,10 @@ class Session:
             try:
                 self._connection = connect(self._server)
             except (OSError, ValueError) as error:
-                raise _no_session(self._server, error) from error
+                raise no_session(self._server, error) from error
             self.was_open = True
         return self._connection
 
 
 def _was_cut_off(outcome: Outcome) -> bool:
     return outcome.state is State.DEFERRED and (outcome.reply is None or outcome.reply.code == 421)
-
-
-def _no_session(server: Server, error: OSError | ValueError) -> NoSession:
-    # smtplib's exceptions are OSErrors.
-    if isinstance(error, SMTPAuthenticationError):
-        reply = _reply(error)
-        # 454 and its like are about the server's state, not about who logs in.
-        code = Exit.UNAVAILABLE if 400 <= reply.code <= 499 else Exit.NOPERM
-        return NoSession(code, f"{server} refuses the login of {server.user}: {reply}")
-    if isinstance(error, SMTPResponseException):
-        return NoSession(Exit.UNAVAILABLE, f"{server} refuses the session: {_reply(error)}")
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return NoSession(
-            Exit.UNAVAILABLE,
-            f"{server} has no valid certificate: {error.verify_message}; if it is right, name its "
-            "authority by ?cafile=FILE",
-        )
-    if isinstance(error, OSError):
-        return NoSession(Exit.UNAVAILABLE, f"{server}: {error.strerror or error}")
-    # A host that is no name, or what EHLO is to say.
-    return NoSession(Exit.CONFIG, f"--server: {error}")
-
-
-def _reply(error: SMTPResponseException) -> Reply:
-    text = error.smtp_error
-    return Reply(error.smtp_code, text if isinstance(text, bytes) else text.encode())
