@@ -19,7 +19,10 @@ from .journal_writer import GROUP, WAYS, new
 WRITER = Path(__file__).with_name("journal_writer.py")
 SHIM = Path(__file__).with_name("failing_disk.c")
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no kill -9 there")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(sys.platform == "win32", reason="there is no kill -9 there"),
+]
 
 
 def written_until_killed(path: Path, groups: int) -> int:

@@ -14,7 +14,10 @@ from ..c.building import preloadable
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no kill -9 there")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(sys.platform == "win32", reason="there is no kill -9 there"),
+]
 
 
 def kills(*options: str, **environment: str) -> list[dict[str, int]]:
@@ -44,7 +47,6 @@ def test_a_campaign_that_is_killed_again_and_again(policy: str, gear: str) -> No
     assert account["in_doubt"] == 0 or policy == "hold"
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("policy", ["hold", "resend"])
 def test_a_campaign_that_is_killed_at_any_step(policy: str, tmp_path: Path) -> None:
     library = preloadable(Path(__file__).with_name("killed_at_a_call.c"), tmp_path)
