@@ -131,7 +131,9 @@ def _records(reader: Reader) -> Iterator[tuple[int, list[str] | str]]:
             return
         except csv.Error as error:
             upto = f" (up to line {reader.line_num})" if reader.line_num > line else ""
-            yield line, f"no CSV: {error}{upto}"
+            # Before Python 3.11 the csv module itself refuses a NUL.
+            is_nul = "contains NUL" in str(error)
+            yield line, "a NUL character" if is_nul else f"no CSV: {error}{upto}"
             continue
         if not cells:
             continue
