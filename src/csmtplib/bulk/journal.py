@@ -23,12 +23,12 @@ Settled: TypeAlias = (
 # What a long reader made the write-ahead log grow to is cut back to this.
 _LOG_BYTES = 16 << 20
 
-# The columns' places are those of write()'s tuples.
-_NEW = "INSERT INTO recipient (id, key, address, state, attempts) VALUES (?1, ?2, ?3, 'armed', 1)"
-_AGAIN = "UPDATE recipient SET state = 'armed', attempts = ?2, due = NULL WHERE id = ?1"
-_SETTLED = """UPDATE recipient SET state = ?1, due = ?2, code = ?3, enhanced = ?4, reply = ?5,
-host = ?6, time = ?7, first = CASE ?1 WHEN 'queued' THEN first ELSE coalesce(first, ?7) END
-WHERE id = ?8"""
+# By nameless placeholders: others take names, from Python 3.14 on.
+_NEW = "INSERT INTO recipient (id, key, address, state, attempts) VALUES (?, ?, ?, 'armed', 1)"
+_AGAIN = "UPDATE recipient SET state = 'armed', attempts = ?, due = NULL WHERE id = ?"
+_SETTLED = """UPDATE recipient SET state = ?, due = ?, code = ?, enhanced = ?, reply = ?,
+host = ?, time = ?, first = CASE ? WHEN 'queued' THEN first ELSE coalesce(first, ?) END
+WHERE id = ?"""
 _RECOVER = """UPDATE recipient SET state = 'in doubt', code = NULL, enhanced = NULL,
 reply = 'the sender ended before an outcome was recorded' WHERE state = 'armed'"""
 _FORMER = """SELECT id, address, state, attempts, due, first
@@ -195,9 +195,11 @@ class Journal:
             if new:
                 execute(_NEW, new)
             # The id of no row would be an outcome that is lost in silence.
-            if settled and execute(_SETTLED, settled).rowcount != len(settled):
+            outcomes = [(*row[:7], row[0], row[6], row[7]) for row in settled]
+            if settled and execute(_SETTLED, outcomes).rowcount != len(settled):
                 raise sqlite3.DataError("an outcome of a recipient that is not in it")
-            if again and execute(_AGAIN, again).rowcount != len(again):
+            armed = [(attempts, id) for id, attempts in again]
+            if again and execute(_AGAIN, armed).rowcount != len(again):
                 raise sqlite3.DataError("a recipient armed again that is not in it")
 
     def commit(self) -> None:

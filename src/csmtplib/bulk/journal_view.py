@@ -23,7 +23,7 @@ FROM recipient GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?"""
 # Beside max(), the other columns are those of its row.
 _BY_CODE = """SELECT code, enhanced, state, count(*), reply, max(time) FROM recipient
 WHERE state NOT IN ('queued', 'armed') GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3 LIMIT ?"""
-_OVER_TIME = """SELECT CAST(time / ?1 AS INTEGER) * ?1, state, count(*) FROM recipient
+_OVER_TIME = """SELECT CAST(time / ? AS INTEGER) * ?, state, count(*) FROM recipient
 WHERE time IS NOT NULL AND state NOT IN ('queued', 'armed') GROUP BY 1, 2 ORDER BY 1, 2"""
 _SPAN = "SELECT min(first), max(CASE WHEN state <> 'queued' THEN time END) FROM recipient"
 
@@ -154,7 +154,7 @@ class JournalView:
     def over_time(self, seconds: float) -> list[tuple[float, str, int]]:
         """When outcomes came: the Unix time at which so many seconds begin, a state, and how many
         recipients came to that state then and are in it still."""
-        return self._all(_OVER_TIME, float(seconds))
+        return self._all(_OVER_TIME, float(seconds), float(seconds))
 
     def _all(self, query: str, *values: object) -> list[Any]:
         try:
