@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,7 +55,7 @@ def imported(module: str) -> set[str]:
     is_package = path.is_dir()
     source = path / "__init__.py" if is_package else path.with_suffix(".py")
     found = set()
-    for node in ast.walk(ast.parse(source.read_text())):
+    for node in ast.walk(ast.parse(source.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -153,8 +154,8 @@ def test_the_compiled_kernels_are_not_replaced_when_asked_for() -> None:
 
 @pytest.mark.parametrize(("stub", "twin"), [("_c", "_python"), ("_c_pipeline", "_python_pipeline")])
 def test_the_stub_describes_the_pure_twins(stub: str, twin: str) -> None:
-    described = ast.parse((PACKAGE / "kernel" / f"{stub}.pyi").read_text())
-    pure = ast.parse((PACKAGE / "kernel" / f"{twin}.py").read_text())
+    described = ast.parse((PACKAGE / "kernel" / f"{stub}.pyi").read_text("utf-8"))
+    pure = ast.parse((PACKAGE / "kernel" / f"{twin}.py").read_text("utf-8"))
     assert signatures(described) == signatures(pure)
     # What the twins of one package need of each other is no part of the stubs.
     assert attributes(described) <= attributes(pure)
@@ -170,7 +171,9 @@ def signatures(module: ast.Module) -> dict[str, str]:
             ):
                 owner = f"{node.name}." if isinstance(node, ast.ClassDef) else ""
                 arguments = ast.unparse(child.args).replace("_python.", "")
-                found[owner + child.name] = arguments
+                # What __cinit__ takes is what the stub's __new__ does, and the twin's __init__.
+                name = child.name.replace("__new__", "__init__")
+                found[owner + name] = re.sub("^cls", "self", arguments)
     # What an instance takes; BodyEncoder's takes nothing, and the stub leaves it out.
     return {name: found[name] for name in found if found[name] != "self" or "init" not in name}
 

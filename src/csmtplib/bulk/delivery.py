@@ -24,9 +24,9 @@ class Job(NamedTuple):
 class Delivery:
     """What became of a job for one recipient.
 
-    reply: what the server said last of it. fault: what went wrong where it said nothing, or what
-    ended the tries. attempts: how often it was sent. host: the server, as "host:port". time: Unix
-    time of the result.
+    key: of the job. recipient: the address. state: what became of it. reply: what the server said
+    last of it. fault: what went wrong where it said nothing, or what ended the tries. attempts: how
+    often it was sent. host: the server, as "host:port". time: Unix time of the result.
     """
 
     key: str | int

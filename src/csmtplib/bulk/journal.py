@@ -119,7 +119,7 @@ class Journal:
         connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
         if new:
             journal_format.create(connection)
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            _move_out_of_the_log(connection)
         recovered = connection.execute(_RECOVER).rowcount
         return recovered, journal_format.integer(connection, "SELECT max(id) FROM recipient")
 
@@ -216,7 +216,7 @@ class Journal:
                 # What can't be moved out of the log now, for a reader's sake, is safe there.
                 with contextlib.suppress(sqlite3.Error):
                     self._connection.execute("PRAGMA busy_timeout = 0")
-                    self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                    _move_out_of_the_log(self._connection)
         finally:
             self._refusal = self._refusal or f"the journal {self._path} is closed"
             self._stack.close()
@@ -268,3 +268,9 @@ def _former_runs(path: str) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _move_out_of_the_log(connection: sqlite3.Connection) -> None:
+    """Writes what is in SQLite's log into the file itself."""
+    # Its answer is read to the end: on PyPy a statement that has more to say hinders every commit.
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

@@ -235,8 +235,9 @@ class Connection:
         octets = s.encode(self.command_encoding) if isinstance(s, str) else s
         sys.audit("smtplib.send", self, octets)
         # Programs send several commands at once. A message is no command, and longer.
-        if len(octets) <= limits.RECEIVE_OCTETS:
-            self._awaited_replies += bytes(octets).count(b"\n")
+        sent = memoryview(octets)
+        if sent.nbytes <= limits.RECEIVE_OCTETS:
+            self._awaited_replies += sent.tobytes().count(b"\n")
         try:
             self.sock.sendall(octets)
         except OSError as error:

@@ -25,8 +25,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
+    from typing import overload
 
-    from .types import Reply
+    from .types import Octets, Path, Reply
 
 
 @fastpath.genuine
@@ -160,7 +161,14 @@ class Session(Connection):
             return code, text
         raise SMTPAuthenticationError(code, text)
 
-    def auth_cram_md5(self, challenge: bytes | None = None) -> str | None:
+    if TYPE_CHECKING:
+
+        @overload
+        def auth_cram_md5(self, challenge: None = None) -> None: ...
+        @overload
+        def auth_cram_md5(self, challenge: Octets) -> str: ...
+
+    def auth_cram_md5(self, challenge: Octets | None = None) -> str | None:
         """authobject for CRAM-MD5 (RFC 2195), with self.user and self.password."""
         if challenge is None:
             return None
@@ -169,14 +177,14 @@ class Session(Connection):
         digest = public.hmac.HMAC(self.password.encode("ascii"), challenge, "md5")
         return f"{self.user} {digest.hexdigest()}"
 
-    def auth_plain(self, challenge: bytes | None = None) -> str:
+    def auth_plain(self, challenge: Octets | None = None) -> str:
         """authobject for PLAIN (RFC 4616), with self.user and self.password."""
         return f"\0{self.user}\0{self.password}"
 
-    def auth_login(self, challenge: bytes | None = None) -> str:
+    def auth_login(self, challenge: Octets | None = None) -> str:
         """authobject for LOGIN (never standardised), with self.user and self.password."""
         # The stdlib counts only, and tells the password to whoever asks for a name second.
-        wanted = login_prompt(challenge) if challenge else None
+        wanted = login_prompt(bytes(challenge)) if challenge else None
         if wanted is None:
             first = challenge is None or self._auth_challenge_count < 2
             wanted = "user" if first else "password"
@@ -214,8 +222,8 @@ class Session(Connection):
 
     def starttls(
         self,
-        keyfile: str | None = None,
-        certfile: str | None = None,
+        keyfile: Path | None = None,
+        certfile: Path | None = None,
         context: ssl.SSLContext | None = None,
     ) -> Reply:
         """Encrypts the connection; returns the reply of code 220.
@@ -255,7 +263,7 @@ class Session(Connection):
 
 
 def tls_context(
-    keyfile: str | None, certfile: str | None, context: ssl.SSLContext | None
+    keyfile: Path | None, certfile: Path | None, context: ssl.SSLContext | None
 ) -> ssl.SSLContext:
     if not public._have_ssl:
         raise RuntimeError("No SSL support included in this Python")

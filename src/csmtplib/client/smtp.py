@@ -53,7 +53,10 @@ class SMTP(Session):
     helo_resp, ehlo_resp: text of the last answer to HELO and EHLO, None before.
     does_esmtp: whether the server answered EHLO with 250.
     esmtp_features: what it offers then: lower-case keyword to its parameters.
+    ehlo_msg: the verb for that, "ehlo", or "lhlo" in LMTP.
     command_encoding: of commands given as str: "ascii", "utf-8" within an SMTPUTF8 transaction.
+    user, password: what login() was given.
+    default_port: where to connect to if no port is given.
     pipelining: whether sendmail() may send MAIL, RCPT and DATA at once where the server offers
       PIPELINING (RFC 2920). It does so on sockets of the standard library, unless a program has
       overridden one of the methods that would be called otherwise. The environment variable
@@ -145,7 +148,7 @@ class SMTP(Session):
         options: list[str] = []
         if self.does_esmtp:
             if self.has_extn("size"):
-                options.append(f"size={len(octets)}")
+                options.append(f"size={memoryview(octets).nbytes}")
             options.extend(mail_options)
         gear = pipelining.gear_of(self) if recipients else LOCKSTEP
         if gear != LOCKSTEP:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from os import PathLike
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from ..kernel import Octets as Octets
 
 Reply: TypeAlias = tuple[int, bytes]
 Refusals: TypeAlias = dict[str, Reply]
-SourceAddress: TypeAlias = tuple[bytearray | bytes | str, int]
+# An address as the module socket has it: a tuple for the families of IP.
+SourceAddress: TypeAlias = "tuple[Any, ...] | str | Octets"
+Path: TypeAlias = "str | bytes | PathLike[str] | PathLike[bytes]"

@@ -12,7 +12,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-    Octets: TypeAlias = bytes | bytearray | memoryview
+    from typing_extensions import Buffer
+
+    Octets: TypeAlias = Buffer
 
 _wanted = os.environ.get("CSMTPLIB_IMPL") or None
 if _wanted not in (None, "c", "python"):

@@ -1,7 +1,10 @@
 from collections.abc import Iterable
 
+from typing_extensions import Self, disjoint_base
+
 from . import Octets
 
+@disjoint_base
 class ReplyBuffer:
     """The receive buffer of one connection, and the replies in it.
 
@@ -9,7 +12,7 @@ class ReplyBuffer:
     refused.
     """
 
-    def __init__(self, max_line: int, max_reply: int) -> None: ...
+    def __new__(cls, max_line: int, max_reply: int) -> Self: ...
     def __len__(self) -> int:
         """Octets that were received and not read yet."""
 
@@ -36,6 +39,7 @@ class ReplyBuffer:
         line begins with none, as in the stdlib. Raises ReplyTooLong, ReplyMalformed.
         """
 
+@disjoint_base
 class BodyEncoder:
     """Normalises line ends to CR LF and doubles leading dots, chunk by chunk (RFC 5321 section
     4.5.2), whatever the borders of the chunks.

@@ -1,8 +1,12 @@
 from collections.abc import Iterable, Sequence
+from typing import final
+
+from typing_extensions import Self
 
 from . import Octets, ReplyBuffer
 from .transaction import Settled
 
+@final
 class Content:
     """The octets of one message, as they go over the wire.
 
@@ -27,6 +31,7 @@ class Content:
         self, buffers: bytes | Iterable[Octets], dots: bool, end: bytes | None = None
     ) -> None: ...
 
+@final
 class Pipeline:
     """The transactions of one connection, without I/O: what to write, what each reply answers, what
     has become of each message (RFC 5321 section 3.3, RFC 2920, RFC 3030).
@@ -50,15 +55,15 @@ class Pipeline:
     octets: int
     booked: int
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         replies: ReplyBuffer,
         gear: int,
         lmtp: bool,
         strict: bool,
         proved: bool,
         large: int,
-    ) -> None: ...
+    ) -> Self: ...
     def __len__(self) -> int: ...
     def push(self, tag: object, commands: Sequence[bytes], content: Content) -> None:
         """Adds a message: MAIL and each RCPT as command lines with CR LF, and the content."""

@@ -1,0 +1,239 @@
+"""Docstrings, which are plain text, as autodoc is to have them.
+
+What they say of parameters and attributes, "name: meaning" one behind the other, becomes a list;
+what they raise stands by itself; names of what is public become links, and other names code.
+"""
+
+from __future__ import annotations
+
+import builtins
+import collections.abc
+import dataclasses
+import email.message
+import importlib
+import inspect
+import re
+import sys
+import types
+from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util.typing import ExtensionMetadata
+
+import csmtplib
+import csmtplib.bulk
+
+COMPOSE = {
+    "Campaign": "csmtplib.compose.campaign.Campaign",
+    "Letter": "csmtplib.compose.letter.Letter",
+    "count_rows": "csmtplib.compose.rows.count_rows",
+    "read_rows": "csmtplib.compose.rows.read_rows",
+    "Row": "csmtplib.compose.rows.Row",
+    "RowError": "csmtplib.compose.rows.RowError",
+    "TemplateError": "csmtplib.compose.template.TemplateError",
+}
+PUBLIC = {
+    **{name: f"csmtplib.{name}" for name in csmtplib.__all__},
+    **{name: f"csmtplib.{name}" for name in ("DSN", "LMTP", "MailObject", "Outcome", "Result")},
+    **{name: f"csmtplib.{name}" for name in ("State", "install", "uninstall")},
+    **{name: f"csmtplib.bulk.{name}" for name in csmtplib.bulk.__all__},
+    **COMPOSE,
+    "Entry": "csmtplib.bulk.journal.Entry",
+    "JournalView": "csmtplib.bulk.journal_view.JournalView",
+    "Server": "csmtplib.protocol.server_url.Server",
+    "ServerURLError": "csmtplib.protocol.server_url.ServerURLError",
+    "TLS": "csmtplib.protocol.server_url.TLS",
+    "parse": "csmtplib.protocol.server_url.parse",
+}
+"""What is public, by its name, and where it is documented."""
+
+TYPES = {
+    **{name: f"csmtplib.{name}" for name in ("Octets", "Refusals", "SourceAddress", "Text")},
+    "StrPath": "csmtplib.compose.StrPath",
+}
+"""Names of types that stand in signatures alone."""
+
+# What named tuples say of themselves and their fields, if they are asked.
+_OF_NAMED_TUPLES = ("Alias for field number", "Create new instance of")
+# A name or several, at the beginning of a sentence, before a colon.
+_ENTRY = re.compile(r"(?:^|(?<=\.) )((?:\w+, )*\w+): ")
+_RAISES = re.compile(r"(?:^|(?<=\.) )(?=Raises )")
+# What is to be code: `this`; names called; names with dots, from the packages that occur; and
+# names of two words in one, as classes have them.
+_CODE = re.compile(
+    r"`(?P<marked>[^`]+)`"
+    r"|(?P<called>\w+(?:\.\w+)*)\(\)"
+    r"|\b(?P<dotted>(?:csmtplib|email|smtplib|ssl|bulk|protocol|delivery|journal)(?:\.\w+)+)"
+    r"|\b(?P<camel>[A-Z]+[a-z]+(?:[A-Z]\w+)+|[A-Z]{2,}[a-z]\w+)\b"
+)
+# The classes whose methods are documented as those of SMTP, but for what LMTP has of its own.
+_SMTP = {"Connection", "Session", "SMTP", "SMTP_SSL", "LMTP"}
+# Where names in annotations are from that are imported for type checkers alone.
+_NAMESPACES = (collections.abc, email.message, types)
+_SPECIAL = re.compile(r"([\\*|@]|(?<=\w)_(?!\w))")
+
+
+def process(
+    app: Sphinx, what: str, name: str, thing: Any, options: object, lines: list[str]
+) -> None:
+    """Marks a docstring up, in place."""
+    if lines and lines[0].startswith(_OF_NAMED_TUPLES):
+        lines.clear()
+    lines[:] = marked_up(lines, thing)
+
+
+def marked_up(lines: list[str], thing: Any) -> list[str]:
+    """The lines of a docstring of that thing as reStructuredText."""
+    marked = []
+    for title, parts in groupby(_parts(lines, thing), key=itemgetter(0)):
+        texts = [
+            _inline(text, thing) if names is None else f"{_bold(names)} {_inline(text, thing)}"
+            for _, names, text in parts
+        ]
+        if title is None:
+            marked += [line for text in texts for line in (text, "")]
+        elif title == "Raises" and len(texts) == 1:
+            marked += [f":Raises: {texts[0]}", ""]
+        else:
+            marked += [f":{title}:", *(f"   * {text}" for text in texts), ""]
+    return marked
+
+
+def _bold(names: str) -> str:
+    return ", ".join(f"**{name}**" for name in names.split(", ")) + " \N{EN DASH}"
+
+
+def _parts(lines: list[str], thing: Any) -> Iterator[tuple[str | None, str | None, str]]:
+    """The title of the list that it is in, None for none; what it tells of, None for nothing that
+    has a name; and the text of each part."""
+    names = _names(thing)
+    title = _title(thing, lines)
+    for paragraph in "\n".join(lines).split("\n\n"):
+        for part in filter(None, _RAISES.split(" ".join(paragraph.split()))):
+            if part.startswith("Raises "):
+                yield "Raises", None, part.removeprefix("Raises ").strip()
+                continue
+            found = [
+                each for each in _ENTRY.finditer(part) if names.issuperset(each[1].split(", "))
+            ]
+            ends = [each.start() for each in found] + [len(part)]
+            if ends[0]:
+                yield None, None, part[: ends[0]]
+            for each, end in zip(found, ends[1:], strict=True):
+                yield title, each[1], part[each.end() : end].strip()
+
+
+def _names(thing: Any) -> set[str]:
+    """What a docstring may tell the meaning of: parameters, and attributes of a class."""
+    names = set(_parameters(thing))
+    if inspect.isclass(thing):
+        for each in thing.__mro__:
+            names |= set(vars(each)) | set(vars(each).get("__annotations__", ()))
+            # Set by __init__ alone.
+            init = vars(each).get("__init__")
+            if inspect.isfunction(init):
+                names |= set(init.__code__.co_names)
+    return names
+
+
+def _parameters(thing: Any) -> list[str]:
+    try:
+        return list(inspect.signature(thing).parameters)
+    except (TypeError, ValueError):
+        return []
+
+
+def _title(thing: Any, lines: list[str]) -> str:
+    """What a docstring of that thing lists."""
+    if dataclasses.is_dataclass(thing) or hasattr(thing, "_fields"):
+        return "Fields"
+    listed = {name for each in _ENTRY.findall(" ".join(lines)) for name in each.split(", ")}
+    others = listed & _names(thing) - set(_parameters(thing))
+    return "Attributes" if others else "Parameters"
+
+
+def _inline(text: str, thing: Any) -> str:
+    """The text with its code as code, and everything else as it is."""
+    marked = []
+    position = 0
+    for found in _CODE.finditer(text):
+        marked.append(_SPECIAL.sub(r"\\\1", text[position : found.start()]))
+        marked.append(_code(found, thing))
+        position = found.end()
+    marked.append(_SPECIAL.sub(r"\\\1", text[position:]))
+    return "".join(marked)
+
+
+def _code(found: re.Match[str], thing: Any) -> str:
+    shown = found["marked"] or found[0]
+    name = shown.removesuffix("()")
+    owner, _, last = name.rpartition(".")
+    target = None
+    if owner in PUBLIC:
+        target = f"{PUBLIC[owner]}.{last}"
+    elif last in PUBLIC and (not owner or found["dotted"]):
+        target = PUBLIC[last]
+    elif not owner and found["called"]:
+        target = _method(thing, last)
+    if target is not None:
+        return rf":py:obj:`{shown} <{target}>`\ "
+    if found["camel"] and not hasattr(builtins, name):
+        return shown
+    return rf"``{shown}``\ "
+
+
+def _method(thing: Any, name: str) -> str | None:
+    """Where the method of the same class is documented."""
+    owner = thing.__name__ if inspect.isclass(thing) else _owner(thing)
+    if owner in _SMTP and not (owner == "LMTP" and name in vars(csmtplib.LMTP)):
+        owner = "SMTP"
+    if owner not in PUBLIC:
+        return None
+    module, _, attribute = PUBLIC[owner].rpartition(".")
+    cls = getattr(importlib.import_module(module), attribute)
+    return f"{PUBLIC[owner]}.{name}" if callable(getattr(cls, name, None)) else None
+
+
+def _owner(thing: Any) -> str:
+    return str(getattr(thing, "__qualname__", "")).rpartition(".")[0]
+
+
+def resolve(
+    app: Sphinx, env: BuildEnvironment, node: addnodes.pending_xref, content: nodes.TextElement
+) -> nodes.Node | None:
+    """What a name in a signature leads to, where it is not documented by just that name."""
+    target = str(node.get("reftarget", ""))
+    if node.get("refdomain") != "py":
+        return None
+    root, _, _ = target.partition(".")
+    documented = (PUBLIC | TYPES).get(target.rpartition(".")[2])
+    if root in ("csmtplib", target) and documented is not None:
+        domain = env.domains.python_domain
+        return domain.resolve_xref(
+            env, node["refdoc"], app.builder, "obj", documented, node, content
+        )
+    # The standard library's: there may be no network to ask where it is documented.
+    if root in sys.stdlib_module_names or any(hasattr(each, target) for each in _NAMESPACES):
+        return content
+    return None
+
+
+def setup(app: Sphinx) -> ExtensionMetadata:
+    """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", process)
+    app.connect("autodoc-process-bases", show_bases)
+    app.connect("missing-reference", resolve)
+    return {"parallel_read_safe": True}
+
+
+def show_bases(app: Sphinx, name: str, thing: Any, options: object, bases: list[Any]) -> None:
+    """Leaves out bases that are nobody's to use."""
+    bases[:] = [
+        base for base in bases if base.__name__ in PUBLIC or hasattr(builtins, base.__name__)
+    ]
