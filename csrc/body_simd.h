@@ -77,14 +77,16 @@ static inline uint64_t bits64(octets16 a, octets16 b, octets16 c, octets16 d)
 #endif
 
 #ifdef CSMTP_SIMD
-#ifdef _MSC_VER
+/* Clang has its own in Microsoft's place too, and there for 32 bits as well. */
+#if defined(_MSC_VER) && !defined(__clang__)
+#define CSMTP_BIT_SCAN 1
 #include <intrin.h>
 #endif
 
 /* The place of the lowest bit that is set; bits is not 0. */
 static inline unsigned lowest_bit(uint64_t bits)
 {
-#ifdef _MSC_VER
+#ifdef CSMTP_BIT_SCAN
     unsigned long place;
     _BitScanForward64(&place, bits);
     return (unsigned)place;

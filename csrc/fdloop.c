@@ -4,6 +4,7 @@
 #include "fdloop.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -17,6 +18,11 @@ enum { LONGEST_WAIT = 1000 };
 
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0 /* where there is none, Python ignores SIGPIPE */
+#endif
+
+#ifdef __APPLE__
+/* To send, XNU asks for the descriptor's mode, and not for MSG_DONTWAIT; recv() heeds both. */
+#define CSMTP_SEND_BY_MODE 1
 #endif
 
 double csmtp_now(void)
@@ -57,6 +63,25 @@ static double next_limit(csmtp_watch *watch, const csmtp_pipeline *pipeline, dou
     return watch->idle_seconds >= 0 && idle < limit ? idle : limit;
 }
 
+/* sendmsg() that never waits, whatever the mode of the descriptor. */
+static ssize_t send_at_once(int fd, const struct msghdr *header)
+{
+#ifdef CSMTP_SEND_BY_MODE
+    int mode = fcntl(fd, F_GETFL);
+    bool is_blocking = mode >= 0 && !(mode & O_NONBLOCK);
+    if (is_blocking)
+        fcntl(fd, F_SETFL, mode | O_NONBLOCK);
+    ssize_t count = sendmsg(fd, header, MSG_DONTWAIT | MSG_NOSIGNAL);
+    int error = errno;
+    if (is_blocking)
+        fcntl(fd, F_SETFL, mode);
+    errno = error;
+    return count;
+#else
+    return sendmsg(fd, header, MSG_DONTWAIT | MSG_NOSIGNAL);
+#endif
+}
+
 typedef enum { MOVED, BLOCKED, FAILED } outcome;
 
 static outcome write_some(csmtp_pipeline *pipeline, int fd)
@@ -67,7 +92,7 @@ static outcome write_some(csmtp_pipeline *pipeline, int fd)
     for (size_t i = 0; i < count; i++)
         parts[i] = (struct iovec){(void *)(uintptr_t)chunks[i].octets, chunks[i].count};
     struct msghdr header = {.msg_iov = parts, .msg_iovlen = count};
-    ssize_t written = sendmsg(fd, &header, MSG_DONTWAIT | MSG_NOSIGNAL);
+    ssize_t written = send_at_once(fd, &header);
     if (written < 0)
         return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? BLOCKED : FAILED;
     csmtp_pipeline_wrote(pipeline, (size_t)written);

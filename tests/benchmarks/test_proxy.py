@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import random
-import shutil
 import socket
 import time
 
 from benchmarks.servers.native import running_proxy, running_sink
-from tests.c.building import unavailable
+from tests.servers.conftest import unavailable_means_skip
 from tests.servers.process import HOST
 
 DELAY_SECONDS = 0.025
@@ -16,10 +15,9 @@ OCTETS = 4_000_000
 
 
 def test_through_the_proxy() -> None:
-    if shutil.which("cc") is None:
-        unavailable("cc is not installed: apt-get install gcc")
     body = random.Random(5321).randbytes(OCTETS)
     with (
+        unavailable_means_skip(),
         running_sink() as sink,
         running_proxy(sink, DELAY_SECONDS) as port,
         socket.create_connection((HOST, port), timeout=10) as connection,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
@@ -10,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from benchmarks.servers.native import running_sink
-from tests.c.building import unavailable
+from tests.servers.conftest import unavailable_means_skip
 from tests.servers.process import HOST
 
 GREETING = b"220 sink ESMTP\r\n"
@@ -28,9 +27,7 @@ ENVELOPE_OK = MAIL_OK + RCPT_OK
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    if shutil.which("cc") is None:
-        unavailable("cc is not installed: apt-get install gcc")
-    with running_sink() as port:
+    with unavailable_means_skip(), running_sink() as port:
         yield port
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,8 @@ import pytest
 
 from csmtplib.bulk.journal import Journal, JournalError, Settled
 from csmtplib.bulk.journal_view import CodeTally, DomainTally, JournalView, Recipient
+
+from ..requirements import needs_permissions
 
 BEGUN = 1_764_000_000.0
 
@@ -191,9 +192,7 @@ def test_the_columns_of_a_view_are_those_of_the_table(campaign: Path) -> None:
     )
 
 
-@pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere"
-)
+@needs_permissions
 def test_a_journal_where_nothing_may_be_written(path: Path) -> None:
     Journal(path).close()
     path.parent.chmod(0o500)

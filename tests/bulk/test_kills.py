@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from ..c.building import preloadable
+from ..requirements import needs_fork
 
 ROOT = Path(__file__).parents[2]
 
 pytestmark = [
     pytest.mark.long,
-    pytest.mark.skipif(sys.platform == "win32", reason="there is no kill -9 there"),
+    needs_fork,
 ]
 
 

@@ -34,7 +34,7 @@ def test_another_process_owns_until_it_dies(tmp_path: Path) -> None:
     ) as holder:
         try:
             assert holder.stdout is not None
-            assert holder.stdout.readline() == b"owned\n"
+            assert holder.stdout.readline().strip() == b"owned"
             with pytest.raises(Owned) as raised:
                 Ownership(path)
             assert raised.value.process == holder.pid

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
+
+from ..requirements import unavailable
 
 CSRC = Path(__file__).parents[2] / "csrc"
 KERNELS = sorted(path.stem for path in CSRC.glob("*.c"))
@@ -21,12 +21,16 @@ STRICT = ("-std=c11", "-pedantic", "-Wall", "-Wextra", "-Werror", "-O2", "-g")
 SANITIZED = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 COMPILING_SECONDS = 120
 
+# clang's own name first, then the versioned ones, the newest first.
+CLANGS = ("clang", *(f"clang-{version}" for version in range(21, 13, -1)))
 
-def unavailable(reason: str) -> NoReturn:
-    """Skip the test for want of a program; with CI set in the environment fail it instead."""
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+
+def clang() -> str:
+    """The first clang there is. The test is skipped without, and fails with CI set."""
+    found = next((name for name in CLANGS if shutil.which(name)), None)
+    if found is None:
+        unavailable("no clang: install clang 14 or newer")
+    return found
 
 
 def build(compiler: Sequence[str], flags: Sequence[str], source: Path, program: Path) -> None:
@@ -43,7 +47,21 @@ def build(compiler: Sequence[str], flags: Sequence[str], source: Path, program: 
         "-o",
         str(program),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILING_SECONDS)
+    _compile(command)
+
+
+def build_objects(
+    compiler: Sequence[str], flags: Sequence[str], kernels: Sequence[str], directory: Path
+) -> None:
+    """Compile kernels into object files in `directory`; a warning fails the test."""
+    sources = [str(CSRC / f"{kernel}.c") for kernel in kernels]
+    _compile([*compiler, *STRICT, *flags, "-c", *sources], directory)
+
+
+def _compile(command: list[str], directory: Path | None = None) -> None:
+    done = subprocess.run(
+        command, cwd=directory, capture_output=True, text=True, timeout=COMPILING_SECONDS
+    )
     if done.returncode != 0:
         pytest.fail(f"{shlex.join(command)}\n{done.stderr}")
 
@@ -61,14 +79,19 @@ def preloadable(source: Path, directory: Path) -> Path:
     return library
 
 
-def runs_sanitized(compiler: Sequence[str], flags: Sequence[str], directory: Path) -> bool:
-    """Whether the compiler builds programs with these sanitizers, and the system runs them."""
-    source = directory / "empty.c"
-    program = directory / "empty"
+def builds(compiler: Sequence[str], flags: Sequence[str], directory: Path) -> Path | None:
+    """A program that does nothing, where the compiler builds it with these flags."""
+    source, program = directory / "empty.c", directory / "empty"
     source.write_text("int main(void) { return 0; }\n")
     built = subprocess.run(
         [*compiler, *flags, str(source), "-o", str(program)],
         capture_output=True,
         timeout=COMPILING_SECONDS,
     )
-    return built.returncode == 0 and subprocess.run([program], timeout=60).returncode == 0
+    return program if built.returncode == 0 else None
+
+
+def runs(compiler: Sequence[str], flags: Sequence[str], directory: Path) -> bool:
+    """Whether the compiler builds programs with these flags, and the system runs them."""
+    program = builds(compiler, flags, directory)
+    return program is not None and subprocess.run([program], timeout=60).returncode == 0

@@ -18,6 +18,17 @@
 
 enum { RECEIVE_OCTETS = 512, STREAMED = 500 };
 
+#ifdef CSMTP_SEND_BY_MODE
+/* XNU's, for programs that are linked with -Wl,--wrap=sendmsg. */
+ssize_t __real_sendmsg(int fd, const struct msghdr *header, int flags);
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *header, int flags);
+
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *header, int flags)
+{
+    return __real_sendmsg(fd, header, flags & ~MSG_DONTWAIT);
+}
+#endif
+
 /* Long enough for what has to happen, and short enough to wait for. */
 static const double LONG = 10, SHORT = 0.05;
 
@@ -385,6 +396,26 @@ static void test_block_limit(void)
     CHECK(connection.line.watch.phase == CSMTP_PHASE_BLOCK);
     CHECK(seconds() - start >= SHORT && seconds() - start < LONG / 2);
     disconnect_ends(&connection);
+}
+
+/* Whether room is missing or the peer, the descriptor keeps its mode, and errno its value. */
+static void test_mode(void)
+{
+    for (int mode = 0; mode <= O_NONBLOCK; mode += O_NONBLOCK) {
+        connection connection;
+        connect_ends(&connection, CSMTP_CHUNKED, STRICT | PROVED);
+        int fd = connection.line.fd, flags = fcntl(fd, F_GETFL);
+        CHECK(flags >= 0 && fcntl(fd, F_SETFL, flags | mode) == 0);
+        push_many(&connection, STREAMED);
+        CHECK(run(&connection, 0, 0) == CSMTP_RUN_SLICE);
+        CHECK(fcntl(fd, F_GETFL) == (flags | mode));
+        close(connection.peer);
+        connection.peer = -1;
+        CHECK(run(&connection, 0, LONG) == CSMTP_RUN_ERRNO);
+        CHECK(connection.line.error == ECONNRESET || connection.line.error == EPIPE);
+        CHECK(fcntl(fd, F_GETFL) == (flags | mode));
+        disconnect_ends(&connection);
+    }
 }
 
 static void test_idle_limit(void)
@@ -816,6 +847,7 @@ int main(void)
     test_no_memory();
     test_phase_limits();
     test_block_limit();
+    test_mode();
     test_idle_limit();
     test_dribbling();
     test_slice();

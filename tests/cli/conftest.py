@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -63,6 +64,15 @@ def url(server: ScriptedServer, scheme: str = "smtp", login: str = "", **options
             "&"
         )
     )
+
+
+def refusal(call: Callable[..., object], *arguments: object) -> str:
+    """What this system says of a call that it does not carry out."""
+    try:
+        call(*arguments)
+    except OSError as error:
+        return error.strerror or str(error)
+    pytest.fail("it has carried it out")
 
 
 def message(number: int = 1, body: bytes = b"hello\n") -> bytes:

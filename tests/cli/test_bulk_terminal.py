@@ -18,11 +18,12 @@ import csmtplib
 
 from ..bulk.servers.throttling import ThrottlingServer
 from ..faults.server import DEADLINE, Peer, ScriptedServer
+from ..requirements import needs_terminals
 from .campaigns import addresses, write
 from .conftest import url
 from .terminal import COLUMNS, PROGRAM, Terminal
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="terminals here are Unix's")
+pytestmark = needs_terminals
 
 
 def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:

@@ -17,6 +17,7 @@ import csmtplib
 from csmtplib.bulk.journal import Journal
 
 from ..bulk.servers.throttling import ThrottlingServer
+from ..requirements import needs_signals
 from .campaigns import addresses, write
 from .conftest import Command
 
@@ -209,7 +210,7 @@ def test_what_is_no_journal(cli: Command, tmp_path: Path) -> None:
     assert cli("report").code == 64
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="pipes here are Unix's")
+@needs_signals
 def test_a_reader_who_has_seen_enough(tmp_path: Path) -> None:
     with Journal(tmp_path / "j") as journal:
         new = [(at, at, f"recipient-with-a-long-name-{at}@x.test") for at in range(1, 5001)]

@@ -13,6 +13,8 @@ import pytest
 
 import csmtplib
 
+from ..requirements import needs_symbolic_links
+
 SECONDS = 60
 
 PROGRAMS = {
@@ -111,6 +113,7 @@ def test_bytecode(tmp_path: Path) -> None:
     assert_same(["program.pyc", "a"], tmp_path)
 
 
+@needs_symbolic_links
 def test_a_script_behind_a_link(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "program.py").write_text("import beside, sys; print(sys.argv, __file__)")

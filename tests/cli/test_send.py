@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from ..faults.server import Peer, Script, ScriptedServer
-from .conftest import Command, filed, message, url, write_maildir, write_mbox
+from .conftest import Command, filed, message, refusal, url, write_maildir, write_mbox
 
 
 def answering(**answers: str) -> Script:
@@ -96,7 +97,7 @@ def test_origins_name_file_and_message(cli: Command, tmp_path: Path) -> None:
         "box#1",
         "box#2",
         "letter.eml",
-        f"{maildir}/new/000000.host",
+        str(Path(maildir, "new", "000000.host")),
     ]
 
 
@@ -151,7 +152,7 @@ def test_a_message_that_can_not_be_sent_does_not_stop_the_others(
     assert done.code == 65
     assert done.out.startswith("accepted  b2@y.test  ")
     line, summary = done.err.splitlines()
-    assert line.startswith(f"csmtplib: {maildir}/new/000000.host: ")
+    assert line.startswith(f"csmtplib: {Path(maildir, 'new', '000000.host')}: ")
     assert reason in line
     assert summary.endswith("; 1 message unsendable")
 
@@ -259,7 +260,7 @@ def test_the_null_sender(cli: Command) -> None:
 def test_nothing_is_sent_where_a_path_is_missing(cli: Command, tmp_path: Path) -> None:
     done = cli("send", "-", "missing.eml", stdin=message())
     assert (done.code, done.out) == (66, "")
-    assert done.err == "csmtplib: missing.eml: No such file or directory\n"
+    assert done.err == f"csmtplib: missing.eml: {refusal(os.stat, 'missing.eml')}\n"
     assert not (tmp_path / "csmtplib-sink").exists()
 
 

@@ -186,7 +186,7 @@ def test_no_new_session_ends_the_run(cli: Command, tmp_path: Path, greeting: str
     with ScriptedServer(first, refusing, refusing) as server:
         done = cli("send", "-v", "--server", url(server), box(tmp_path, 5))
     assert (done.code, states(done.out)) == (75, ["accepted", "deferred"])
-    assert f"stopped before {tmp_path}/box#3: " in done.err
+    assert f"stopped before {tmp_path / 'box'}#3: " in done.err
     assert greeting in done.err
     assert "csmtplib: 2 messages to" in done.err
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import mailbox
 import os
 import threading
 from collections.abc import Iterator
@@ -14,13 +15,21 @@ import pytest
 from csmtplib.cli.conventions import Failure
 from csmtplib.cli.sources import open_all, sendmail_input
 
-from .conftest import message, write_maildir, write_mbox
+from ..requirements import needs_named_pipes
+from .conftest import message, refusal, write_maildir, write_mbox
 
 
 @pytest.fixture
 def resources() -> Iterator[ExitStack]:
     with ExitStack() as stack:
         yield stack
+
+
+@pytest.fixture(params=["\n", "\r\n"], ids=["posix", "windows"])
+def of_any_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Line ends as this system has them, and as others do."""
+    monkeypatch.setattr(os, "linesep", request.param)
+    monkeypatch.setattr(mailbox, "linesep", request.param.encode())
 
 
 def read(path: str | Path, resources: ExitStack, stdin: bytes = b"") -> list[tuple[str, bytes]]:
@@ -65,6 +74,7 @@ def test_messages_are_read_when_their_turn_comes(tmp_path: Path, resources: Exit
         mails[1].octets()
 
 
+@pytest.mark.usefixtures("of_any_system")
 def test_an_mbox(tmp_path: Path, resources: ExitStack) -> None:
     messages = [
         message(1),
@@ -81,6 +91,7 @@ def test_an_mbox(tmp_path: Path, resources: ExitStack) -> None:
     ]
 
 
+@pytest.mark.usefixtures("of_any_system")
 @pytest.mark.parametrize("tail", [b"", b"\n", b"\n\n"])
 def test_the_end_of_an_mbox(tmp_path: Path, resources: ExitStack, tail: bytes) -> None:
     (tmp_path / "box").write_bytes(b"From a\nSubject: 1\n\n1\n\nFrom b\nSubject: 2\n\n2" + tail)
@@ -91,6 +102,7 @@ def test_the_end_of_an_mbox(tmp_path: Path, resources: ExitStack, tail: bytes) -
     ]
 
 
+@pytest.mark.usefixtures("of_any_system")
 def test_an_mbox_with_crlf(tmp_path: Path, resources: ExitStack) -> None:
     (tmp_path / "box").write_bytes(
         b"From a\r\nSubject: 1\r\n\r\n1\r\n\r\nFrom b\r\nSubject: 2\r\n\r\n\r\n2\r\n"
@@ -149,7 +161,7 @@ def test_standard_input(resources: ExitStack) -> None:
     assert read("-", resources, mbox) == [("-#1", message(1)), ("-#2", message(2))]
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@needs_named_pipes
 def test_a_pipe_is_read_once(tmp_path: Path, resources: ExitStack) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
@@ -163,24 +175,31 @@ def test_a_pipe_is_read_once(tmp_path: Path, resources: ExitStack) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("missing", "No such file or directory"),
-        ("one.eml/", "Not a directory"),
-        ("", "No such file or directory"),
+        ("missing", None),
+        ("one.eml/", None),
+        ("", None),
         ("directory", "no Maildir"),
         ("half", "no Maildir"),
         ("bob@x.test", "--to"),
     ],
 )
 def test_what_can_not_be_read_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resources: ExitStack, name: str, reason: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    resources: ExitStack,
+    name: str,
+    reason: str | None,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("one.eml").write_bytes(message())
     Path("directory").mkdir()
     Path("half/new").mkdir(parents=True)
-    with pytest.raises(Failure, match=f"^{name}: .*{reason}") as caught:
+    with pytest.raises(Failure) as caught:
         open_all(["one.eml", name], io.BytesIO(), resources)
     assert caught.value.code == 66
+    told = str(caught.value)
+    assert told.startswith(f"{name}: ")
+    assert (refusal(os.stat, name) if reason is None else reason) in told
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,10 @@ import pytest
 import csmtplib
 
 from ..faults.server import DEADLINE, Peer, Script, ScriptedServer
+from ..requirements import needs_signals
 from .conftest import message, url, write_mbox
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="these signals are Unix's")
+pytestmark = needs_signals
 
 # A process that is started in the background may have to be told to mind SIGINT.
 PROGRAM = """\

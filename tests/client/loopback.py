@@ -76,7 +76,7 @@ class Loopback:
             self._errors.append(error)
 
     def _serve(self, host: Host, sock: socket.socket) -> None:
-        if sock.family != socket.AF_UNIX:
+        if sock.family == socket.AF_INET:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.sendall(host.say("greeting", "220 mx.test"))
         while not host.hung_up and (octets := sock.recv(1 << 16)):

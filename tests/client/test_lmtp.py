@@ -13,15 +13,12 @@ from csmtplib import SMTPDataError, SMTPServerDisconnected
 
 from ..faults.server import Peer, ScriptedServer
 from ..protocol.serving import Host
+from ..requirements import needs_unix_sockets
 from .conftest import MutualTLS
 from .loopback import Loopback
 from .memory import MemoryServer, connected
 
 TIMEOUT = 5.0
-
-needs_unix_sockets = pytest.mark.skipif(
-    not hasattr(socket, "AF_UNIX"), reason="this system has no unix sockets"
-)
 
 
 def client(server: MemoryServer) -> Any:

@@ -246,8 +246,8 @@ def test_lmtp(gear: Gear) -> None:
         message=lambda line: "452 full" if "full" in line else "250 delivered",
     )
     with (
-        Loopback(host, unix=True) as server,
-        csmtplib.LMTP(server.host, local_hostname="client.test", timeout=DEADLINE) as smtp,
+        Loopback(host, unix=hasattr(socket, "AF_UNIX")) as server,
+        csmtplib.LMTP(*server.address, local_hostname="client.test", timeout=DEADLINE) as smtp,
     ):
         sent = [("a@x", ["b@x", "no@x", "full@x", "c@x"], b"%d" % n) for n in range(20)]
         results = list(smtp.send_many(sent))

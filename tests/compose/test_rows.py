@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from csmtplib.compose.rows import Row, RowError, count_rows, read_rows
 
+from ..requirements import needs_named_pipes
+
 
 def write(path: Path, table: str | bytes) -> Path:
     path.write_bytes(table if isinstance(table, bytes) else table.encode())
@@ -201,7 +203,7 @@ def test_the_file_is_closed_by_who_has_read_enough(path: Path) -> None:
     assert next(rows, None) is None
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@needs_named_pipes
 @pytest.mark.parametrize("table", ["email\na@x.example\n", '{"email": "a@x.example"}\n'])
 def test_a_pipe(path: Path, table: str) -> None:
     os.mkfifo(path)

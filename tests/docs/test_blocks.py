@@ -62,6 +62,7 @@ ELSEWHERE = {
         ".ci/run\n",
         ".venv/bin/python -m pytest tests/c tests/fuzz\n",
         ".venv/bin/pip install -q '.[bench]'\n",
+        ".venv/bin/pip install -q cibuildwheel\n",
         ".venv/bin/pip install -q '.[docs]'\n",
     ],
 }

@@ -4,7 +4,6 @@ one of their peers does."""
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import signal
 import socket
@@ -16,12 +15,13 @@ from typing import Any
 import pytest
 
 from csmtplib.drive import transactions
-from csmtplib.drive.pump import Pump, pump_together
+from csmtplib.drive.pump import Pump, _poll, pump_together
 from csmtplib.kernel.errors import ReplyError, SessionClosed
 from csmtplib.kernel.transaction import Gear, Stage
 from csmtplib.protocol import limits
 from csmtplib.protocol.limits import Limits
 
+from ..client.interrupting import interrupt
 from ..protocol.serving import Host
 from .talking import (
     DEADLINE,
@@ -170,6 +170,7 @@ def test_a_run_without_waiting(together: Together) -> None:
     for each in connections:
         assert each.read() == COMMANDS
         each.other.sendall(b"250 ok\r\n250 ok\r\n354 go\r\n")
+    time.sleep(SHORT)  # which TCP may take to bring it
     together.run(*connections, seconds=0)
     for each in connections:
         assert each.read() == b"text\r\n.\r\n"
@@ -425,7 +426,7 @@ def test_what_was_received_before_is_booked_first() -> None:
 def test_keyboard_interrupt(together: Together) -> None:
     connections = [together.connect() for _ in range(2)]
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    timer = threading.Timer(SHORT, os.kill, (os.getpid(), signal.SIGINT))
+    timer = threading.Timer(SHORT, interrupt)
     timer.start()
     begun = time.monotonic()
 
@@ -520,6 +521,12 @@ def test_as_many_lines_as_one_run_takes() -> None:
         assert too_many > transactions.MOST_TOGETHER
         with pytest.raises(ValueError, match="at most 1024"):
             _fd.run_together([line] * too_many, [0] * too_many, -1, limits.RECEIVE_OCTETS, 0)
+
+
+def test_one_wait_is_for_as_many_connections_as_one_run_takes() -> None:
+    with socket_pair() as (sock, waker):
+        all_of_them = [sock] * transactions.MOST_TOGETHER
+        assert _poll([waker, *all_of_them], all_of_them, DEADLINE) == []
 
 
 def test_many_connections() -> None:

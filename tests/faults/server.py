@@ -17,6 +17,7 @@ ends, the client may say QUIT or close, nothing else. No wait is longer than DEA
 
 from __future__ import annotations
 
+import contextlib
 import re
 import selectors
 import socket
@@ -98,7 +99,7 @@ class Peer:
         self._deadline = time.monotonic() + DEADLINE
         self._closed = False
         self._is_tls = False
-        if connection.family != socket.AF_UNIX:
+        if connection.family == socket.AF_INET:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def say(self, *lines: str) -> None:
@@ -382,8 +383,10 @@ class ScriptedServer:
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, window)
             if not unix and hasattr(socket, "TCP_MAXSEG"):
-                # Loopback's segments are larger than the window, and would wait for timers.
-                self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT_SIZE)
+                # Loopback's segments are larger than the window, and would wait for timers. Windows
+                # has the option to be read.
+                with contextlib.suppress(OSError):
+                    self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT_SIZE)
         self._scripts = scripts
         self._tls = tls
         self._peers: list[Peer] = []

@@ -6,16 +6,14 @@ CSMTPLIB_FUZZ_SECONDS says for how long, 2 unless set.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.c import building
+from ..c import building
+from ..requirements import needs_posix, unavailable
 
-# clang's own name first, then the versioned ones, the newest first.
-CLANGS = ("clang", *(f"clang-{version}" for version in range(21, 13, -1)))
 FUZZER = ("-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all")
 # By kernel; the receive buffer is in the pipeline's target, and the loop around both has no input
 # but a socket's. A body long enough to fill the counters of its growth; the others as short as
@@ -24,17 +22,14 @@ MAX_LENGTHS = {"body": 6000, "command": 64, "pipeline": 400, "reply": 600}
 SECONDS = int(os.environ.get("CSMTPLIB_FUZZ_SECONDS") or 2)
 
 
-@pytest.fixture
-def clang() -> list[str]:
-    """The first clang there is."""
-    found = next((name for name in CLANGS if shutil.which(name)), None)
-    if found is None:
-        building.unavailable("no clang for libFuzzer: install clang 14 or newer")
-    return [found]
+pytestmark = needs_posix
 
 
 @pytest.mark.parametrize("kernel", MAX_LENGTHS)
-def test_fuzz(kernel: str, clang: list[str], tmp_path: Path) -> None:
+def test_fuzz(kernel: str, tmp_path: Path) -> None:
+    clang = [building.clang()]
+    if not building.runs(clang, ["-fsanitize=address,undefined"], tmp_path):
+        unavailable(f"{clang[0]} can't build with sanitizers here")
     program = tmp_path / f"fuzz_{kernel}"
     source = Path(__file__).parent / f"fuzz_{kernel}.c"
     building.build(clang, FUZZER, source, program)

@@ -300,7 +300,7 @@ def test_header_is_one_header_or_an_error(raw: bool, name: str, value: str) -> N
 @pytest.mark.parametrize(("name", "value"), [("A", "b\r\nC: d"), ("A: b\r\nC", "d")])
 def test_header_injection_in_a_part(wrap: str, name: str, value: str) -> None:
     part = Message()
-    part[name] = value
+    part._headers.append((name, value))  # type: ignore[attr-defined]
     whole = Message()
     whole["Content-Type"] = "multipart/mixed" if wrap == "multipart" else "message/rfc822"
     whole.attach(part)
@@ -331,7 +331,11 @@ def test_injected_bcc_does_not_hide_as_a_header_that_is_dropped() -> None:
 @pytest.mark.parametrize("policy", [email.policy.compat32, email.policy.default, email.policy.SMTP])
 def test_folded_headers_of_parsed_messages_pass(policy: Any) -> None:
     octets = b"Received: from a\r\n\tby b\r\n  for c; today\r\nSubject: \r\n x\r\n\r\nbody\r\n"
-    assert flatten(email.message_from_bytes(octets, policy=policy), utf8=False) == octets
+    message = email.message_from_bytes(octets, policy=policy)
+    if message._headers[-1][1] == "x":
+        # Newer Pythons parse away a line break in front of the first word.
+        octets = octets.replace(b"\r\n x", b"x")
+    assert flatten(message, utf8=False) == octets
 
 
 # quotedata

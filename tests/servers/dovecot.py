@@ -9,7 +9,6 @@ header or without a body and an empty one are kept.
 
 from __future__ import annotations
 
-import grp
 import re
 import shutil
 import subprocess
@@ -131,6 +130,8 @@ def running_dovecot(certificates: Certificates) -> Iterator[Dovecot]:
     """
     command = program("dovecot", "dovecot-core")
     require_version(command)
+    import grp  # as process.mail_owner() does with pwd
+
     owner = mail_owner()
     with open_directory("dovecot") as directory:
         dovecot = Dovecot(

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-import pwd
 import select
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pwd
 
 HOST = "127.0.0.1"
 STARTING_SECONDS = 30.0
@@ -33,6 +37,8 @@ def program(name: str, package: str) -> str:
 
     Raises ServerUnavailable where it is not installed.
     """
+    if not sys.platform.startswith("linux"):
+        raise ServerUnavailable(f"{name} is run as Debian has it, on Linux")
     # Debian keeps servers in /usr/sbin, which an ordinary user's PATH leaves out.
     found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
     if found is None:
@@ -42,6 +48,8 @@ def program(name: str, package: str) -> str:
 
 def mail_owner() -> pwd.struct_passwd:
     """Return the account that owns delivered mail: nobody, or oneself where one is not root."""
+    import pwd  # here, as this module is imported on Windows too, and no more than that
+
     return pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
 
 

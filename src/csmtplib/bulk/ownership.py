@@ -93,6 +93,10 @@ class Ownership:
     def release(self) -> None:
         """Gives the file up. The lock is taken away while it is still held; what stays behind where
         that can't be is in nobody's way."""
+        if sys.platform == "win32":
+            # There no file can be taken away that somebody has open: not before this one has closed
+            # it, and not once the next owner has opened it.
+            self._file.close()
         with contextlib.suppress(OSError):
             os.unlink(self._path)
         self._file.close()

@@ -106,10 +106,14 @@ def _mbox(name: str, path: Path, resources: ExitStack) -> Source:
 
 
 def _mbox_message(box: mailbox.mbox, key: str) -> bytes:
-    from_line, _, message = box.get_bytes(key, from_=True).partition(b"\n")
-    # The empty line before the next "From " is the file's. `mailbox` knows it by LF alone.
-    if from_line.endswith(b"\r") and (message.endswith(b"\n\r\n") or message == b"\r\n"):
-        message = message[:-2]
+    # get_bytes() would make other line ends of the system's own.
+    from_line, _, message = box.get_file(key, from_=True).read().partition(b"\n")
+    # The empty line before the next "From " is the file's. `mailbox` knows that of this system.
+    line_end = b"\r\n" if from_line.endswith(b"\r") else b"\n"
+    if line_end != os.linesep.encode() and (
+        message.endswith(b"\n" + line_end) or message == line_end
+    ):
+        message = message.removesuffix(line_end)
     return message
 
 

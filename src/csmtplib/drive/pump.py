@@ -29,6 +29,9 @@ SEND_OCTETS = 1 << 14
 # Seconds that a socket which can't be polled waits for octets before it tries to send again.
 _BLINK = 0.01
 
+# Seconds of one select() where there is no poll(). On Windows it does not end for Ctrl-C.
+_MOMENT = 0.25
+
 
 def pump(
     pipeline: Pipeline,
@@ -96,9 +99,10 @@ def _wait_together(pumps: Sequence[Pump], seconds: float, wake: Socket) -> bool:
 
 
 def _poll(reading: Sequence[Socket], writing: Sequence[Socket], seconds: float) -> list[Socket]:
-    """Waits for sockets; those that there is something to read from."""
+    """Waits for sockets, for so many seconds or less; those that there is something to read
+    from."""
     if not hasattr(select, "poll"):
-        ready: list[Socket] = select.select(reading, writing, [], seconds)[0]
+        ready: list[Socket] = select.select(reading, writing, [], min(seconds, _MOMENT))[0]
         return ready
     poll = select.poll()
     for each in reading:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import ssl
 import time
@@ -80,6 +81,8 @@ class Connection:
         seconds = self._seconds(CONNECT_SECONDS)
         self._sock: socket.socket | None
         if server.unix_path is not None:
+            if not hasattr(socket, "AF_UNIX"):
+                raise OSError(errno.EAFNOSUPPORT, "Python has no Unix sockets on this system")
             self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self._sock.settimeout(seconds)
             with self._closing_on_error():

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
-import sys
 
 from .. import kernel
 from ..protocol import limits
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from ..protocol.limits import Limits
 
 # There is no poll() on Windows: the pump serves there.
-_has_fd_loop = kernel.implementation == "c" and sys.platform != "win32"
+_has_poll = hasattr(select, "poll")
+_has_fd_loop = kernel.implementation == "c" and _has_poll
 if _has_fd_loop:
     from . import _fd
 
@@ -39,8 +40,8 @@ def _genuine() -> frozenset[type]:
     return frozenset(classes)
 
 
-# As many connections as one run takes.
-MOST_TOGETHER = 1000
+# As many connections as one run takes. select() on Windows has room for 512 sockets.
+MOST_TOGETHER = 1000 if _has_poll else 500
 
 # As they are when this is imported. Where they had been patched by then (gevent, eventlet), or are
 # later, real sockets are of other classes, and how those wait is not ours to go around.

@@ -12,8 +12,7 @@ from . import message as messages
 if TYPE_CHECKING:
     from email.message import Message
 
-    from ..kernel import Octets
-
+    Octets: TypeAlias = bytes | bytearray | memoryview
     Text: TypeAlias = "str | Octets | Message[Any, Any] | Iterable[Octets]"
 
 
@@ -85,10 +84,11 @@ def _utf8_xtext(address: str) -> str:
 class MailObject(NamedTuple):
     """One message to be sent, in the order of the arguments of SMTP.sendmail().
 
-    to_addrs: one address as a str, or several. msg: octets; a str, which must be ASCII; an
-    email.message.Message; or buffers that are sent one behind the other, such as headers of its own
-    and a body that many messages share. mail_options, rcpt_options: ESMTP parameters, the server
-    has to offer them. SIZE, BODY and SMTPUTF8 are added where they are needed and offered.
+    from_addr: the sender, "" for the null reverse-path. to_addrs: one address as a str, or several.
+    msg: octets; a str, which must be ASCII; an email.message.Message; or buffers that are sent one
+    behind the other, such as headers of its own and a body that many messages share. mail_options,
+    rcpt_options: ESMTP parameters, the server has to offer them. SIZE, BODY and SMTPUTF8 are added
+    where they are needed and offered.
     """
 
     from_addr: str

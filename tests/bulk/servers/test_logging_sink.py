@@ -14,9 +14,12 @@ import pytest
 
 import csmtplib
 
+from ...requirements import needs_signals
 from . import logging_sink
 from .logging_sink import running_logging_sink
 from .wire import DEADLINE, Wire
+
+pytestmark = needs_signals
 
 LONG = "<" + "x" * 100 + "@x.test>"
 

@@ -1,0 +1,6 @@
+/* What the kernels use of the C library, for targets whose own headers are not at hand. */
+#include <stddef.h>
+
+void *malloc(size_t count);
+void *realloc(void *octets, size_t count);
+void free(void *octets);
