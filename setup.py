@@ -22,7 +22,11 @@ def extension(module: str, *sources: str) -> Extension:
         f"csmtplib.{module.replace('/', '.')}",
         [f"src/csmtplib/{module}.pyx", *(str(csrc / f"{source}.c") for source in sources)],
         include_dirs=[str(csrc)],
+        # What Cython keeps for a module, and its types, are then each interpreter's own, as the
+        # modules declare. (Without the second a second interpreter crashes.)
+        define_macros=[("CYTHON_USE_MODULE_STATE", "1"), ("CYTHON_USE_TYPE_SPECS", "1")],
         depends=sorted(map(str, csrc.glob("*.h"))),
+        # MSVC takes what is used here of C11 as it is, and setuptools has it optimise.
         extra_compile_args=[] if sys.platform == "win32" else ["-std=c11", "-O3"],
     )
 

@@ -143,7 +143,7 @@ def test_octets_that_are_sent_as_they_are(core: Core, end: bytes) -> None:
 
 
 def test_a_chunk_that_is_sent_as_it_is(core: Core) -> None:
-    content = core.pipelines.Content([b".a\r", b"b"], False, end=b"")
+    content = core.pipelines.Content([b".a\r", b"b"], False, b"")
     assert sent(core, content) == [b".a\rb"]
     assert (content.octets, content.terminator) == (4, 3)
 

@@ -15,7 +15,7 @@ from ..protocol import limits
 from ..protocol.flows import farewell
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ..protocol.server_url import Server
     from .pool import Slot
@@ -87,7 +87,7 @@ class Fleet:
 
     def open(self) -> None:
         """Begins to open a connection; arrivals() tells what has come of it."""
-        threading.Thread(target=self._open, name="csmtplib-open", daemon=True).start()
+        _in_thread(self._open)
 
     def _open(self) -> None:
         try:
@@ -121,8 +121,7 @@ class Fleet:
         if lane.pipeline.failure is not None:
             lane.connection.close()
             return
-        thread = threading.Thread(target=_quit, args=(lane.connection,), daemon=True)
-        thread.start()
+        thread = _in_thread(_quit, lane.connection)
         self._leaving = [each for each in self._leaving if each.is_alive()] + [thread]
 
     def wake(self) -> None:
@@ -162,3 +161,14 @@ def _quit(connection: Connection) -> None:
     with contextlib.suppress(Exception):
         connection.run(farewell())
     connection.close()
+
+
+def _in_thread(function: Callable[..., object], *arguments: object) -> threading.Thread:
+    """Starts a thread that does this, and that a process at its end does not wait for."""
+    try:
+        thread = threading.Thread(target=function, args=arguments, daemon=True)
+    except RuntimeError:
+        # A subinterpreter has no such threads.
+        thread = threading.Thread(target=function, args=arguments)
+    thread.start()
+    return thread

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Container, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -137,7 +138,7 @@ class BulkSender:
         # Why a run is to end, as long as it has not.
         self.stopping: str | None = None
         self._journal = journal
-        self._running = False
+        self._running = threading.Lock()
 
     def __enter__(self) -> BulkSender:
         return self
@@ -164,17 +165,16 @@ class BulkSender:
         what is under way is brought to its end and told. That is also done when the iteration is
         left early.
         """
-        if self._running:
+        if not self._running.acquire(blocking=False):
             raise RuntimeError("one send() at a time: make another BulkSender")
-        self._running = True
         self.status = Status()
         ledger: Ledger
         ledger = Unrecorded() if self._journal is None else Recorded(self._journal, self.fleet.wake)
         try:
             yield from Run(self, ledger, jobs).deliveries()
         finally:
-            self._running = False
             self.stopping = None
+            self._running.release()
 
     def count_rejected(self) -> None:
         """Another recipient was rejected; stops the run where that are too many."""

@@ -64,7 +64,7 @@ class Connection:
     _connected_host: str = ""
     _awaited_replies: int = 0
     _in_use: Any = None  # a lock
-    _occupant: int = 0  # the thread that holds it
+    _occupant: int = 0  # the thread that holds it, or has sent the last command
 
     def __init__(
         self,
@@ -249,12 +249,18 @@ class Connection:
 
     def putcmd(self, cmd: str, args: str = "") -> None:
         """Sends a command. Raises ValueError, before anything is sent, for control characters."""
-        if self._in_use is not None and self._in_use.locked():
+        thread = get_ident()
+        if (self._in_use is not None and self._in_use.locked()) or (
+            # Another thread waits for its reply. It would get the one to this command, sooner or
+            # later, and a message the recipients of another.
+            self._awaited_replies and self._occupant != thread
+        ):
             raise RuntimeError(IN_USE)
         line = f"{cmd} {args}" if args != "" else cmd
         envelope.check_command(line)
         self._refuse_surplus_reply()
         awaited = self._awaited_replies
+        self._occupant = thread
         self.send(line + CRLF)
         self._awaited_replies = awaited + 1
 

@@ -96,15 +96,15 @@ def transact(
         allowed = limits.at_least(sock.gettimeout())  # type: ignore[union-attr]
         before_content = partial(_audit, smtp, *content)
         transactions.run(pipeline, replies, sock, 0, allowed, before_content=before_content)
+        if not is_proved:
+            learn(smtp, gear, pipeline)
+        (settled,) = pipeline.take()
+        return settled, pipeline.failure
     except BaseException:
         smtp.close()  # see Connection.getreply()
         raise
     finally:
         smtp._in_use.release()
-    if not is_proved:
-        learn(smtp, gear, pipeline)
-    (settled,) = pipeline.take()
-    return settled, pipeline.failure
 
 
 def _audit(smtp: SMTP, *written: bytes) -> None:

@@ -44,13 +44,14 @@ def send_many(
         stream = _Stream(smtp, submission, replies, messages, max_in_flight)
         yield from stream.results()
         pipelining.learn(smtp, gear, submission.pipeline)
+        failure = submission.pipeline.failure
     except BaseException:
         # The loop over the results was left before its end.
         smtp.close()
         raise
     finally:
         smtp._in_use.release()
-    stream.end()
+    stream.end(failure)
 
 
 class _Stream:
@@ -90,9 +91,8 @@ class _Stream:
                     yield from submission.results()
                 return
 
-    def end(self) -> None:
-        """Raises what has ended the stream before its time."""
-        failure = self._submission.pipeline.failure
+    def end(self, failure: Exception | None) -> None:
+        """Raises what has ended the stream before its time; failure: of the pipeline."""
         if failure is not None:
             self._smtp.close()
         if self._raised is not None:

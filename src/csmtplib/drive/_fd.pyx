@@ -1,4 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
+# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: freethreading_compatible=True, subinterpreters_compatible=own_gil
 """The loop of csrc/fdloop.c, wrapped: this module converts, and looks for signals."""
 
 cimport cython
@@ -6,6 +7,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stddef cimport size_t
 from libc.stdlib cimport free, malloc
 
+from ..kernel._c cimport ReplyBuffer
 from ..kernel._c_pipeline cimport (
     Pipeline,
     csmtp_pipeline,
@@ -55,8 +57,9 @@ cdef extern from "fdloop.h" nogil:
     double csmtp_now()
 
 
-# Seconds after which signals are looked for, as they may come to another thread than this.
-cdef double SLICE = 0.1
+cdef enum:
+    # After so long signals are looked for, as they may come to another thread than this.
+    SLICE_MILLISECONDS = 100
 
 
 @cython.final
@@ -68,9 +71,8 @@ cdef class Line:
     cdef object _phases, _idle
     cdef double _left  # when it was run last
 
-    def __init__(self, Pipeline pipeline not None, int fd, phases, idle):
+    def __cinit__(self, Pipeline pipeline not None, int fd, phases, idle, /):
         """phases: seconds for each transaction.Phase. idle: seconds without an octet, or None."""
-        pipeline.check_idle()
         command, data, block, content = phases
         self._phases, self._idle = phases, idle
         self._pipeline = pipeline
@@ -78,29 +80,31 @@ cdef class Line:
         self._line.fd = fd
         self._line.watch.phase_seconds = [command, data, block, content]
         self._line.watch.idle_seconds = -1.0 if idle is None else idle
+        pipeline._replies.occupy()
         csmtp_line_begin(&self._line)
+        pipeline._replies.vacate()
         self._left = csmtp_now()
 
     cdef int _settle(self) except -1:
-        """Tells the pipeline how its part of a run has ended."""
+        """Tells the pipeline how its part of a run has ended; its buffer is still occupied."""
         cdef Pipeline pipeline = self._pipeline
         cdef csmtp_run_status status = self._line.status
         if status == CSMTP_RUN_UNREADABLE or status == CSMTP_RUN_FAULT:
             pipeline.received(pipeline.table.unreadable)
         elif status == CSMTP_RUN_END:
-            pipeline.end_of_stream()
+            pipeline.ended()
         elif status == CSMTP_RUN_PHASE_OVER or status == CSMTP_RUN_IDLE_OVER:
             is_phase = status == CSMTP_RUN_PHASE_OVER
             allowed = self._phases[self._line.watch.phase] if is_phase else self._idle
-            pipeline.lose(TimeoutError(NO_PROGRESS % allowed))
+            pipeline.lost(TimeoutError(NO_PROGRESS % allowed))
         elif status == CSMTP_RUN_ERRNO:
-            pipeline.lose(OSError(self._line.error, os.strerror(self._line.error)))
+            pipeline.lost(OSError(self._line.error, os.strerror(self._line.error)))
         elif status == CSMTP_RUN_NO_MEMORY:
-            pipeline.lose(MemoryError("no memory for what the server says"))
+            pipeline.lost(MemoryError("no memory for what the server says"))
         return 0
 
 
-def run(Line line not None, size_t target, size_t receive_octets, seconds, before_content):
+def run(Line line not None, size_t target, size_t receive_octets, seconds, before_content, /):
     """Runs a line, without the GIL, until `target` messages are left, the connection is lost, or so
     many seconds have passed, where that is not None. Content that is held is released, after
     `before_content` was called, where that is not None.
@@ -108,22 +112,28 @@ def run(Line line not None, size_t target, size_t receive_octets, seconds, befor
     receive_octets: how much is read at once. Raises what a signal handler raises.
     """
     cdef Pipeline pipeline = line._pipeline
-    cdef double left = SLICE if seconds is None else seconds
+    cdef ReplyBuffer replies = pipeline._replies
+    cdef double longest = SLICE_MILLISECONDS / 1e3
+    cdef double left = longest if seconds is None else seconds
+    cdef bint is_over, is_held
     end = 0.0 if seconds is None else monotonic() + seconds
-    line._line.target = target
     while True:
-        pipeline.check_idle()
-        pipeline.running = True
-        with nogil:
-            csmtp_fd_run(&line._line, 1, -1, receive_octets, min(left, SLICE))
-        pipeline.running = False
-        line._settle()
+        replies.occupy()
+        try:
+            line._line.target = target
+            with nogil:
+                csmtp_fd_run(&line._line, 1, -1, receive_octets, min(left, longest))
+            line._settle()
+            is_held = csmtp_pipeline_is_held(&pipeline.table)
+            is_over = line._line.status == CSMTP_RUN_DONE or pipeline._failure is not None
+        finally:
+            replies.vacate()
         PyErr_CheckSignals()
-        if before_content is not None and csmtp_pipeline_is_held(&pipeline.table):
+        if before_content is not None and is_held:
             before_content()
-            csmtp_pipeline_release(&pipeline.table)
+            pipeline.release()
             continue
-        if line._line.status == CSMTP_RUN_DONE or pipeline.failure is not None:
+        if is_over:
             return
         if seconds is not None:
             left = end - monotonic()
@@ -131,39 +141,48 @@ def run(Line line not None, size_t target, size_t receive_octets, seconds, befor
                 return
 
 
-def run_together(lines, targets, int wake, size_t receive_octets, double seconds):
+def run_together(lines, targets, int wake, size_t receive_octets, double seconds, /):
     """Runs several lines, without the GIL, until one of them has no more than its target of
     messages left or is lost, for so many seconds, or until there is something to read from the
     descriptor `wake`. Time between the runs is left out of the limits.
 
     receive_octets: how much is read at once. Raises what a signal handler raises.
     """
-    cdef size_t count = len(lines), number
+    # A list of our own: whatever becomes of the caller's, these lines stay.
+    cdef list run = list(lines)
+    cdef size_t count = len(run), occupied = 0, number
     cdef Line line
     cdef csmtp_line *together
-    cdef double entered = csmtp_now(), slice_seconds = min(seconds, SLICE)
+    cdef double entered = csmtp_now(), longest = min(seconds, SLICE_MILLISECONDS / 1e3)
     if count > CSMTP_LINES:
         raise ValueError(f"at most {CSMTP_LINES} connections are run together")
-    for line, target in zip(lines, targets, strict=True):
-        line._pipeline.check_idle()
-        line._line.target = target
+    if <size_t>len(targets) != count:
+        raise ValueError("as many targets as lines are needed")
     together = <csmtp_line *>malloc((count + 1) * sizeof(csmtp_line))
     if together == NULL:
         raise MemoryError
-    for number in range(count):
-        line = lines[number]
-        csmtp_line_shift(&line._line, entered - line._left)
-        line._pipeline.running = True
-        together[number] = line._line
-    with nogil:
-        csmtp_fd_run(together, count, wake, receive_octets, slice_seconds)
-    entered = csmtp_now()
-    for number in range(count):
-        line = lines[number]
-        line._line = together[number]
-        line._left = entered
-        line._pipeline.running = False
-    free(together)
-    for line in lines:
-        line._settle()
+    try:
+        for number in range(count):
+            line = run[number]
+            line._pipeline._replies.occupy()
+            occupied += 1
+            line._line.target = targets[number]
+        for number in range(count):
+            line = run[number]
+            csmtp_line_shift(&line._line, entered - line._left)
+            together[number] = line._line
+        with nogil:
+            csmtp_fd_run(together, count, wake, receive_octets, longest)
+        entered = csmtp_now()
+        for number in range(count):
+            line = run[number]
+            line._line = together[number]
+            line._left = entered
+        for line in run:
+            line._settle()
+    finally:
+        for number in range(occupied):
+            line = run[number]
+            line._pipeline._replies.vacate()
+        free(together)
     PyErr_CheckSignals()

@@ -1,5 +1,6 @@
 # What the kernels in csrc/ declare; their headers say what each does.
 
+cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t
 
@@ -66,10 +67,35 @@ cdef extern from "command.h" nogil:
 
 cdef class ReplyBuffer:
     cdef csmtp_receive _receive
+    cdef bint _in_use
 
+    # A connection belongs to one thread. Another that comes in, while a driver runs without the GIL
+    # or on a Python that has none, would find what was received, or the table of the pipeline, in
+    # the midst of a change. So whoever works with either occupies the buffer meanwhile, and who
+    # comes second gets RuntimeError.
+
+    @cython.final
+    cdef inline int occupy(self) except -1:
+        with cython.critical_section(self):
+            if self._in_use:
+                self.refuse()
+            self._in_use = True
+        return 0
+
+    @cython.final
+    cdef inline void vacate(self) noexcept:
+        with cython.critical_section(self):
+            self._in_use = False
+
+    cdef int refuse(self) except -1
+
+    # For who has occupied it.
     cdef int _append(self, bytes octets) except -1
+    cdef bint _end_of_stream(self) except -1
     cdef bytes _peek(self, Py_ssize_t count)
     cdef bytes _take(self, Py_ssize_t count)
+    cdef bytes _readline(self, Py_ssize_t limit)
+    cdef tuple _reply(self)
     cdef tuple _unreadable(self, csmtp_reply_status status)
 
 

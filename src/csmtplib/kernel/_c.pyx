@@ -1,4 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
+# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: freethreading_compatible=True, subinterpreters_compatible=own_gil
 """The kernels of csrc/, wrapped: this module converts, and decides nothing."""
 
 cimport cython
@@ -29,22 +30,28 @@ cdef enum:
 cdef class ReplyBuffer:
     """The receive buffer of one connection, and the replies in it."""
 
-    def __cinit__(self, size_t max_line, size_t max_reply):
+    def __cinit__(self, size_t max_line, size_t max_reply, /):
         csmtp_receive_init(&self._receive, max_line, max_reply)
 
     def __dealloc__(self):
         csmtp_receive_free(&self._receive)
 
-    # A connection belongs to one thread. Should two use it all the same, without the GIL, they may
-    # garble what was received, but not the memory that it is in: hence the critical sections.
+    cdef int refuse(self) except -1:
+        raise RuntimeError("two threads use one connection: give each its own")
 
-    @cython.critical_section
     def __len__(self):
-        return self._receive.end - self._receive.start
+        self.occupy()
+        cdef Py_ssize_t count = self._receive.end - self._receive.start
+        self.vacate()
+        return count
 
-    @cython.critical_section
-    def feed(self, octets):
-        self._append(as_bytes(octets))
+    def feed(self, octets, /):
+        cdef bytes received = as_bytes(octets)
+        self.occupy()
+        try:
+            self._append(received)
+        finally:
+            self.vacate()
 
     cdef int _append(self, bytes octets) except -1:
         cdef size_t count = PyBytes_GET_SIZE(octets)
@@ -55,21 +62,33 @@ cdef class ReplyBuffer:
         self._receive.end += count
         return 0
 
-    @cython.critical_section
     def end_of_stream(self):
+        self.occupy()
+        try:
+            return self._end_of_stream()
+        finally:
+            self.vacate()
+
+    cdef bint _end_of_stream(self) except -1:
         cdef csmtp_receive *receive = &self._receive
         if receive.start == receive.end or receive.octets[receive.end - 1] == c"\n":
             return False
         self._append(b"\n")
         return True
 
-    @cython.critical_section
-    def peek(self, Py_ssize_t count):
-        return self._peek(count)
+    def peek(self, Py_ssize_t count, /):
+        self.occupy()
+        try:
+            return self._peek(count)
+        finally:
+            self.vacate()
 
-    @cython.critical_section
-    def take(self, Py_ssize_t count):
-        return self._take(count)
+    def take(self, Py_ssize_t count, /):
+        self.occupy()
+        try:
+            return self._take(count)
+        finally:
+            self.vacate()
 
     cdef bytes _peek(self, Py_ssize_t count):
         count = min(max(count, 0), <Py_ssize_t>(self._receive.end - self._receive.start))
@@ -82,8 +101,14 @@ cdef class ReplyBuffer:
         csmtp_receive_drop(&self._receive, PyBytes_GET_SIZE(taken))
         return taken
 
-    @cython.critical_section
-    def readline(self, Py_ssize_t limit=-1):
+    def readline(self, Py_ssize_t limit=-1, /):
+        self.occupy()
+        try:
+            return self._readline(limit)
+        finally:
+            self.vacate()
+
+    cdef bytes _readline(self, Py_ssize_t limit):
         cdef Py_ssize_t unread = self._receive.end - self._receive.start
         cdef const uint8_t *octets = self._receive.octets + self._receive.start
         cdef const uint8_t *newline = NULL
@@ -95,8 +120,14 @@ cdef class ReplyBuffer:
             return self._take(newline - octets + 1)
         return self._take(limit) if 0 <= limit <= unread else None
 
-    @cython.critical_section
     def reply(self):
+        self.occupy()
+        try:
+            return self._reply()
+        finally:
+            self.vacate()
+
+    cdef tuple _reply(self):
         cdef csmtp_receive *receive = &self._receive
         cdef csmtp_reply_status status = csmtp_receive_find(receive)
         if status == CSMTP_REPLY_MORE:
@@ -166,7 +197,7 @@ cdef str _as_str(object text):
     return PyUnicode_FromObject(text)
 
 
-def fix_eols(text):
+def fix_eols(text, /):
     return _fix_eols(_as_str(text))
 
 
@@ -191,7 +222,7 @@ cdef str _fix_eols(str text):
     return fixed
 
 
-def quote_periods(octets):
+def quote_periods(octets, /):
     cdef csmtp_body body
     csmtp_body_init(&body, CSMTP_BODY_DOTS)
     return encoded_chunk(&body, as_bytes(octets))
@@ -215,23 +246,30 @@ cdef class BodyEncoder:
 
     cdef csmtp_body _body
 
+    # Two threads that share an encoder garble what they encode, but no memory.
+
+    @cython.critical_section
     def __init__(self, bint dots=True):
         csmtp_body_init(&self._body, CSMTP_BODY_CRLF | (CSMTP_BODY_DOTS if dots else 0))
 
-    def encode(self, octets):
-        # A copy: should another thread use this encoder while the GIL is released, the room that
-        # was measured for these octets must still be enough for them.
-        cdef csmtp_body body = self._body
+    def encode(self, octets, /):
+        # By a copy: whatever another thread does meanwhile, the room that was measured for these
+        # octets must still be enough for them.
+        cdef csmtp_body body
+        with cython.critical_section(self):
+            body = self._body
         encoded = encoded_chunk(&body, as_bytes(octets))
-        self._body = body
+        with cython.critical_section(self):
+            self._body = body
         return encoded
 
+    @cython.critical_section
     def finish(self):
         cdef uint8_t end[5]
         return PyBytes_FromStringAndSize(<char *>end, csmtp_body_finish(&self._body, end))
 
 
-def survey(octets):
+def survey(octets, /):
     cdef csmtp_body_survey found
     cdef bytes body = as_bytes(octets)
     cdef const uint8_t *first = <const uint8_t *>PyBytes_AS_STRING(body)
@@ -245,7 +283,7 @@ def survey(octets):
     return found.longest_line, bool(found.has_nul), bool(found.has_8bit)
 
 
-def has_control(text):
+def has_control(text, /):
     cdef Py_UCS4 character
     cdef str exact = _as_str(text)
     if PyUnicode_IS_ASCII(exact):
@@ -258,14 +296,14 @@ def has_control(text):
     return False
 
 
-def is_plain_address(address):
+def is_plain_address(address, /):
     cdef str exact = _as_str(address)
     return bool(PyUnicode_IS_ASCII(exact) and csmtp_is_plain_address(
         <const uint8_t *>PyUnicode_DATA(exact), PyUnicode_GET_LENGTH(exact)
     ))
 
 
-def envelope_lines(mail, sender, mail_parameters, rcpt, recipients, rcpt_parameters):
+def envelope_lines(mail, sender, mail_parameters, rcpt, recipients, rcpt_parameters, /):
     cdef bytes line = _envelope_line(mail, sender, mail_parameters)
     cdef list lines = [line]
     if line is None:

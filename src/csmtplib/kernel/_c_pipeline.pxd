@@ -110,9 +110,14 @@ cdef class Pipeline:
     cdef ReplyBuffer _replies
     cdef object _failure
     cdef size_t _pulled
-    cdef bint running  # by a driver, without the GIL
 
-    cdef int check_idle(self) except -1
+    # For who has occupied the receive buffer, and changes the table.
     cdef int received(self, csmtp_reply_status status) except -1
+    cdef int ended(self) except -1
+    cdef void lost(self, object error) noexcept
+
+    cdef bytes _pull(self, size_t limit)
+    cdef int _wrote(self, size_t count) except -1
+    cdef list _take(self)
     cdef int _note_failure(self) except -1
     cdef tuple _reply(self, const csmtp_kept *reply)

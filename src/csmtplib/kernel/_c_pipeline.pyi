@@ -27,9 +27,9 @@ class Content:
     has_8bit: bool
     terminator: int
 
-    def __init__(
-        self, buffers: bytes | Iterable[Octets], dots: bool, end: bytes | None = None
-    ) -> None: ...
+    def __new__(
+        cls, buffers: bytes | Iterable[Octets], dots: bool, end: bytes | None = None, /
+    ) -> Self: ...
 
 @final
 class Pipeline:
@@ -63,9 +63,10 @@ class Pipeline:
         strict: bool,
         proved: bool,
         large: int,
+        /,
     ) -> Self: ...
     def __len__(self) -> int: ...
-    def push(self, tag: object, commands: Sequence[bytes], content: Content) -> None:
+    def push(self, tag: object, commands: Sequence[bytes], content: Content, /) -> None:
         """Adds a message: MAIL and each RCPT as command lines with CR LF, and the content."""
 
     def release(self) -> None:
@@ -79,18 +80,18 @@ class Pipeline:
     def phase(self) -> int:
         """What is being waited for, a transaction.Phase; after a failure, what was then."""
 
-    def pull(self, limit: int) -> bytes:
+    def pull(self, limit: int, /) -> bytes:
         """The next octets to write, at most `limit` of them. Until wrote() is called they are the
         same again, whatever comes behind them: TLS wants that of who could not write a record."""
 
-    def wrote(self, count: int) -> None:
+    def wrote(self, count: int, /) -> None:
         """So many octets have been handed to the network. Raises ValueError for more than there
         were."""
 
     def receive(self) -> None:
         """Books the replies that are in the buffer."""
 
-    def lose(self, error: Exception) -> None:
+    def lose(self, error: Exception, /) -> None:
         """The connection is lost, or has become useless: settles every message."""
 
     def end_of_stream(self) -> None:

@@ -1,11 +1,12 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
+# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: freethreading_compatible=True, subinterpreters_compatible=own_gil
 """The transaction table of csrc/pipeline.c, wrapped: this module converts, and decides nothing."""
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 
@@ -38,18 +39,12 @@ cdef void _release(void *owned) noexcept:
 cdef class Content:
     """The octets of one message, as they go over the wire."""
 
-    def __cinit__(self):
+    def __cinit__(self, buffers, bint dots, bytes end=None, /):
+        # All of it here, and nothing in __init__: from when others can see it, it does not change.
         self._owners = []
         self._chunks = NULL
         self._chunk_count = self.octets = self.size = self.longest_line = 0
         self.has_nul = self.has_8bit = False
-
-    def __dealloc__(self):
-        free(self._chunks)
-
-    def __init__(self, buffers, bint dots, bytes end=None):
-        if self._owners:
-            raise RuntimeError("a Content is made once")
         cdef list whole = [buffers] if type(buffers) is bytes else list(buffers)
         cdef Py_ssize_t text
         self._chunks = <csmtp_chunk *>malloc((len(whole) + 1) * sizeof(csmtp_chunk))
@@ -65,6 +60,9 @@ cdef class Content:
         # From where on there is no telling whether the server has it all: the first octet of what
         # may end it, or the last of a chunk that BDAT has counted.
         self.terminator = text if dots else <Py_ssize_t>self.octets - 1
+
+    def __dealloc__(self):
+        free(self._chunks)
 
     cdef int _add(self, bytes chunk) except -1:
         cdef size_t count = PyBytes_GET_SIZE(chunk)
@@ -113,12 +111,12 @@ cdef class Pipeline:
     """The transactions of one connection, without I/O."""
 
     def __cinit__(
-        self, ReplyBuffer replies, int gear, bint lmtp, bint strict, bint proved, size_t large
+        self, ReplyBuffer replies not None, int gear, bint lmtp, bint strict, bint proved,
+        size_t large, /
     ):
         self._replies = replies
         self._failure = None
         self._pulled = 0
-        self.running = False
         csmtp_pipeline_init(
             &self.table, &replies._receive, <csmtp_gear>gear, lmtp, strict, proved, large
         )
@@ -126,21 +124,20 @@ cdef class Pipeline:
     def __dealloc__(self):
         csmtp_pipeline_free(&self.table, _release)
 
-    # A connection belongs to one thread. Another that comes in while a driver runs without the GIL
-    # would find the table in the midst of a change.
+    # Whoever works with the table occupies the receive buffer, which is the connection's.
 
-    cdef int check_idle(self) except -1:
-        if self.running:
-            raise RuntimeError("two threads use one connection: give each its own")
-        return 0
-
-    @cython.critical_section
     def __len__(self):
-        return self.table.count
+        self._replies.occupy()
+        cdef size_t count = self.table.count
+        self._replies.vacate()
+        return count
 
     @property
     def failure(self):
-        return self._failure
+        self._replies.occupy()
+        failure = self._failure
+        self._replies.vacate()
+        return failure
 
     @property
     def strict(self):
@@ -148,24 +145,33 @@ cdef class Pipeline:
 
     @property
     def proved(self):
-        return bool(self.table.proved)
+        self._replies.occupy()
+        cdef bint proved = self.table.proved
+        self._replies.vacate()
+        return bool(proved)
 
     @property
     def octets(self):
-        return self.table.octets
+        self._replies.occupy()
+        cdef size_t octets = self.table.octets
+        self._replies.vacate()
+        return octets
 
     @property
     def booked(self):
-        return self.table.booked
+        self._replies.occupy()
+        cdef uint64_t booked = self.table.booked
+        self._replies.vacate()
+        return booked
 
-    @cython.critical_section
-    def push(self, tag, commands, Content content not None):
-        self.check_idle()
-        cdef list lines = commands if type(commands) is list else list(commands)
+    def push(self, tag, commands, Content content not None, /):
+        # A copy: nobody else takes a line out of it meanwhile.
+        cdef list lines = list(commands)
         cdef Py_ssize_t count = len(lines), number = 0
         cdef csmtp_chunk few[16]
         cdef csmtp_chunk *chunks = few
         cdef bytes line
+        cdef bint is_pushed
         if count < 2:
             raise ValueError("a transaction needs MAIL and at least one RCPT")
         if count > 16:
@@ -177,33 +183,46 @@ cdef class Pipeline:
                 chunks[number].octets = <const uint8_t *>PyBytes_AS_STRING(line)
                 chunks[number].count = PyBytes_GET_SIZE(line)
                 number += 1
-            if not csmtp_pipeline_push(
+            self._replies.occupy()
+            is_pushed = csmtp_pipeline_push(
                 &self.table, <void *>tag, <void *>content, chunks, count,
                 content._chunks, content._chunk_count, content.terminator
-            ):
+            )
+            if is_pushed:
+                Py_INCREF(tag)
+                Py_INCREF(content)
+            self._replies.vacate()
+            if not is_pushed:
                 raise MemoryError
-            Py_INCREF(tag)
-            Py_INCREF(content)
         finally:
             if chunks != few:
                 free(chunks)
 
-    @cython.critical_section
     def release(self):
-        self.check_idle()
+        self._replies.occupy()
         csmtp_pipeline_release(&self.table)
+        self._replies.vacate()
 
-    @cython.critical_section
     def want(self):
-        return csmtp_pipeline_want(&self.table)
+        self._replies.occupy()
+        cdef unsigned want = csmtp_pipeline_want(&self.table)
+        self._replies.vacate()
+        return want
 
-    @cython.critical_section
     def phase(self):
-        return <int>csmtp_pipeline_phase(&self.table)
+        self._replies.occupy()
+        cdef int phase = csmtp_pipeline_phase(&self.table)
+        self._replies.vacate()
+        return phase
 
-    @cython.critical_section
-    def pull(self, size_t limit):
-        self.check_idle()
+    def pull(self, size_t limit, /):
+        self._replies.occupy()
+        try:
+            return self._pull(limit)
+        finally:
+            self._replies.vacate()
+
+    cdef bytes _pull(self, size_t limit):
         cdef csmtp_chunk chunks[GATHERED_CHUNKS]
         if self._pulled > 0:
             limit = min(limit, self._pulled)
@@ -219,21 +238,29 @@ cdef class Pipeline:
             out += chunks[number].count
         return pulled
 
-    @cython.critical_section
-    def wrote(self, size_t count):
-        self.check_idle()
+    def wrote(self, size_t count, /):
+        self._replies.occupy()
+        try:
+            self._wrote(count)
+        finally:
+            self._replies.vacate()
+
+    cdef int _wrote(self, size_t count) except -1:
         if self._failure is not None:
-            return
+            return 0
         if count > self.table.emitted - self.table.written:
             raise ValueError("more was written than there is to write")
         if count > 0:
             self._pulled = 0
         csmtp_pipeline_wrote(&self.table, count)
+        return 0
 
-    @cython.critical_section
     def receive(self):
-        self.check_idle()
-        self.received(csmtp_pipeline_receive(&self.table))
+        self._replies.occupy()
+        try:
+            self.received(csmtp_pipeline_receive(&self.table))
+        finally:
+            self._replies.vacate()
 
     cdef int received(self, csmtp_reply_status status) except -1:
         """Says what an unreadable reply means, and goes on where that can be."""
@@ -273,25 +300,37 @@ cdef class Pipeline:
             self._failure = unexpected(fault - CSMTP_SURPLUS, reply.code, text)
         return 0
 
-    @cython.critical_section
-    def lose(self, error):
-        self.check_idle()
+    def lose(self, error, /):
+        self._replies.occupy()
+        self.lost(error)
+        self._replies.vacate()
+
+    cdef void lost(self, object error) noexcept:
         if self._failure is None:
             self._failure = error
             csmtp_pipeline_fail(&self.table, CSMTP_UNREADABLE, True)
 
-    @cython.critical_section
     def end_of_stream(self):
-        self.check_idle()
-        if not self.table.strict and self._replies.end_of_stream():
-            self.received(csmtp_pipeline_receive(&self.table))
-        if self._failure is None:
-            self._failure = EOFError("the server closed the connection")
-            csmtp_pipeline_fail(&self.table, CSMTP_UNREADABLE, True)
+        self._replies.occupy()
+        try:
+            self.ended()
+        finally:
+            self._replies.vacate()
 
-    @cython.critical_section
+    cdef int ended(self) except -1:
+        if not self.table.strict and self._replies._end_of_stream():
+            self.received(csmtp_pipeline_receive(&self.table))
+        self.lost(EOFError("the server closed the connection"))
+        return 0
+
     def take(self):
-        self.check_idle()
+        self._replies.occupy()
+        try:
+            return self._take()
+        finally:
+            self._replies.vacate()
+
+    cdef list _take(self):
         cdef list settled = []
         cdef const csmtp_message *message = csmtp_pipeline_settled(&self.table)
         cdef size_t index

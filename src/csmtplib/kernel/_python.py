@@ -37,7 +37,7 @@ class ReplyBuffer:
         "_unquestioned",
     )
 
-    def __init__(self, max_line: int, max_reply: int) -> None:
+    def __init__(self, max_line: int, max_reply: int, /) -> None:
         self._max_line = max_line
         self._max_reply = max_reply
         self._unquestioned = min(max_line, max_reply)
@@ -53,7 +53,7 @@ class ReplyBuffer:
     def __len__(self) -> int:
         return len(self._octets) - self._start
 
-    def feed(self, octets: Octets) -> None:
+    def feed(self, octets: Octets, /) -> None:
         if type(octets) is not bytes:
             octets = _as_bytes(octets)
         read = self._start
@@ -72,16 +72,16 @@ class ReplyBuffer:
         self.feed(b"\n")
         return True
 
-    def peek(self, count: int) -> bytes:
+    def peek(self, count: int, /) -> bytes:
         return self._octets[self._start : self._start + max(count, 0)]
 
-    def take(self, count: int) -> bytes:
+    def take(self, count: int, /) -> bytes:
         taken = self.peek(count)
         self._start += len(taken)
         self._restart()
         return taken
 
-    def readline(self, limit: int = -1) -> bytes | None:
+    def readline(self, limit: int = -1, /) -> bytes | None:
         stop = len(self._octets) if limit < 0 else self._start + limit
         newline = self._octets.find(b"\n", self._start, stop)
         if newline >= 0:
@@ -142,11 +142,11 @@ def _as_bytes(octets: Octets) -> bytes:
     return octets if type(octets) is bytes else bytes(memoryview(octets))
 
 
-def fix_eols(text: str) -> str:
+def fix_eols(text: str, /) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n")
 
 
-def quote_periods(octets: Octets) -> bytes:
+def quote_periods(octets: Octets, /) -> bytes:
     quoted = _as_bytes(octets).replace(b"\n.", b"\n..")
     return b"." + quoted if quoted.startswith(b".") else quoted
 
@@ -161,7 +161,7 @@ class BodyEncoder:
         self._at_line_start = True
         self._owes_lf = False
 
-    def encode(self, octets: Octets) -> bytes:
+    def encode(self, octets: Octets, /) -> bytes:
         chunk = _as_bytes(octets)
         if not chunk:
             return b""
@@ -192,17 +192,17 @@ class BodyEncoder:
         return end
 
 
-def survey(octets: Octets) -> tuple[int, bool, bool]:
+def survey(octets: Octets, /) -> tuple[int, bool, bool]:
     body = _as_bytes(octets)
     longest_line = max(map(len, body.replace(b"\r", b"\n").split(b"\n")))
     return longest_line, b"\0" in body, not body.isascii()
 
 
-def has_control(text: str) -> bool:
+def has_control(text: str, /) -> bool:
     return _CONTROL.search(text) is not None
 
 
-def is_plain_address(address: str) -> bool:
+def is_plain_address(address: str, /) -> bool:
     return _PLAIN_ADDRESS.fullmatch(address) is not None
 
 
@@ -213,6 +213,7 @@ def envelope_lines(
     rcpt: str,
     recipients: Iterable[str],
     rcpt_parameters: str,
+    /,
 ) -> list[bytes] | None:
     lines = []
     is_plain = _PLAIN_ADDRESS.fullmatch

@@ -40,7 +40,7 @@ class Content:
     __slots__ = ("chunks", "has_8bit", "has_nul", "longest_line", "octets", "size", "terminator")
 
     def __init__(
-        self, buffers: bytes | Iterable[Octets], dots: bool, end: bytes | None = None
+        self, buffers: bytes | Iterable[Octets], dots: bool, end: bytes | None = None, /
     ) -> None:
         self.chunks: list[bytes] = []
         self.size = 0
@@ -130,6 +130,7 @@ class Pipeline:
         strict: bool,
         proved: bool,
         large: int,
+        /,
     ) -> None:
         self._replies = replies
         self._gear = gear
@@ -155,7 +156,7 @@ class Pipeline:
     def __len__(self) -> int:
         return len(self._messages)
 
-    def push(self, tag: object, commands: Sequence[bytes], content: Content) -> None:
+    def push(self, tag: object, commands: Sequence[bytes], content: Content, /) -> None:
         if len(commands) < 2:
             raise ValueError("a transaction needs MAIL and at least one RCPT")
         message = _Message(tag, commands, content)
@@ -187,7 +188,7 @@ class Pipeline:
             return Phase.DATA
         return Phase.CONTENT if kind in (CONTENT, _NOBODY) else Phase.COMMAND
 
-    def pull(self, limit: int) -> bytes:
+    def pull(self, limit: int, /) -> bytes:
         taken: list[bytes | memoryview] = []
         if self._pulled:
             limit = min(limit, self._pulled)
@@ -201,7 +202,7 @@ class Pipeline:
         self._pulled = len(pulled)
         return pulled
 
-    def wrote(self, count: int) -> None:
+    def wrote(self, count: int, /) -> None:
         if self.failure is not None:
             return
         if count > self._emitted - self._written:
@@ -246,7 +247,7 @@ class Pipeline:
         else:
             self._fail(unexpected(_SURPLUS, 0, begun), in_doubt=True)
 
-    def lose(self, error: Exception) -> None:
+    def lose(self, error: Exception, /) -> None:
         if self.failure is None:
             self._fail(error, in_doubt=True)
 
