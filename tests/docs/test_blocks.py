@@ -63,6 +63,7 @@ ELSEWHERE = {
         ".venv/bin/python -m pytest tests/c tests/fuzz\n",
         ".venv/bin/pip install -q '.[bench]'\n",
         ".venv/bin/pip install -q cibuildwheel\n",
+        "pip install cython setuptools",
         ".venv/bin/pip install -q '.[docs]'\n",
     ],
 }
