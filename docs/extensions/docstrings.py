@@ -54,7 +54,10 @@ PUBLIC = {
 """What is public, by its name, and where it is documented."""
 
 TYPES = {
-    **{name: f"csmtplib.{name}" for name in ("Octets", "Refusals", "SourceAddress", "Text")},
+    **{
+        name: f"csmtplib.{name}"
+        for name in ("Octets", "Refusals", "SourceAddress", "StrOrBytesPath", "Text")
+    },
     "StrPath": "csmtplib.compose.StrPath",
 }
 """Names of types that stand in signatures alone."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import overload
 
-    from .types import Octets, Path, Reply
+    from .types import Octets, Reply, StrOrBytesPath
 
 
 @fastpath.genuine
@@ -222,8 +222,8 @@ class Session(Connection):
 
     def starttls(
         self,
-        keyfile: Path | None = None,
-        certfile: Path | None = None,
+        keyfile: StrOrBytesPath | None = None,
+        certfile: StrOrBytesPath | None = None,
         context: ssl.SSLContext | None = None,
     ) -> Reply:
         """Encrypts the connection; returns the reply of code 220.
@@ -263,7 +263,7 @@ class Session(Connection):
 
 
 def tls_context(
-    keyfile: Path | None, certfile: Path | None, context: ssl.SSLContext | None
+    keyfile: StrOrBytesPath | None, certfile: StrOrBytesPath | None, context: ssl.SSLContext | None
 ) -> ssl.SSLContext:
     if not public._have_ssl:
         raise RuntimeError("No SSL support included in this Python")

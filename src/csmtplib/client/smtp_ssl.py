@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import socket
     import ssl
 
-    from .types import Path, SourceAddress
+    from .types import SourceAddress, StrOrBytesPath
 
 SMTP_SSL_PORT = 465
 
@@ -32,8 +32,8 @@ class SMTP_SSL(SMTP):
         host: str = "",
         port: int = 0,
         local_hostname: str | None = None,
-        keyfile: Path | None = None,
-        certfile: Path | None = None,
+        keyfile: StrOrBytesPath | None = None,
+        certfile: StrOrBytesPath | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         source_address: SourceAddress | None = None,
         context: ssl.SSLContext | None = None,

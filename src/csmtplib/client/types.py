@@ -12,4 +12,4 @@ Reply: TypeAlias = tuple[int, bytes]
 Refusals: TypeAlias = dict[str, Reply]
 # An address as the module socket has it: a tuple for the families of IP.
 SourceAddress: TypeAlias = "tuple[Any, ...] | str | Octets"
-Path: TypeAlias = "str | bytes | PathLike[str] | PathLike[bytes]"
+StrOrBytesPath: TypeAlias = "str | bytes | PathLike[str] | PathLike[bytes]"
