@@ -65,6 +65,7 @@ cdef extern from "command.h" nogil:
     bint csmtp_is_plain_address(const uint8_t *octets, size_t count)
 
 
+@cython.final
 cdef class ReplyBuffer:
     cdef csmtp_receive _receive
     cdef bint _in_use
@@ -74,7 +75,6 @@ cdef class ReplyBuffer:
     # the midst of a change. So whoever works with either occupies the buffer meanwhile, and who
     # comes second gets RuntimeError.
 
-    @cython.final
     cdef inline int occupy(self) except -1:
         with cython.critical_section(self):
             if self._in_use:
@@ -82,7 +82,6 @@ cdef class ReplyBuffer:
             self._in_use = True
         return 0
 
-    @cython.final
     cdef inline void vacate(self) noexcept:
         with cython.critical_section(self):
             self._in_use = False

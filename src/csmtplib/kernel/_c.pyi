@@ -1,10 +1,11 @@
 from collections.abc import Iterable
+from typing import final
 
-from typing_extensions import Self, disjoint_base
+from typing_extensions import Self
 
 from . import Octets
 
-@disjoint_base
+@final
 class ReplyBuffer:
     """The receive buffer of one connection, and the replies in it.
 
@@ -39,7 +40,7 @@ class ReplyBuffer:
         line begins with none, as in the stdlib. Raises ReplyTooLong, ReplyMalformed.
         """
 
-@disjoint_base
+@final
 class BodyEncoder:
     """Normalises line ends to CR LF and doubles leading dots, chunk by chunk (RFC 5321 section
     4.5.2), whatever the borders of the chunks.

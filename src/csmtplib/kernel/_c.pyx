@@ -27,6 +27,7 @@ cdef enum:
     RELEASE_GIL_FROM = 65536
 
 
+@cython.final
 cdef class ReplyBuffer:
     """The receive buffer of one connection, and the replies in it."""
 
@@ -241,6 +242,7 @@ cdef bytes encoded_chunk(csmtp_body *body, bytes chunk):
     return encoded
 
 
+@cython.final
 cdef class BodyEncoder:
     """Normalises line ends to CR LF and doubles leading dots, chunk by chunk (strict bodies)."""
 
