@@ -40,7 +40,8 @@ def use(smtp: csmtplib.SMTP, how: str, name: str, accepted: list[Any], refused: 
         except RuntimeError as error:
             refused.append(error)
             time.sleep(0.0005)
-        except (csmtplib.SMTPException, OSError):
+        except (csmtplib.SMTPException, OSError) as error:
+            refused.append(error)
             if smtp.sock is None:
                 return
 
