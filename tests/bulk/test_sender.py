@@ -20,6 +20,7 @@ from csmtplib.protocol.mail_object import MailObject
 from csmtplib.protocol.outcome import State
 
 from ..faults.server import Peer, ScriptedServer
+from ..requirements import needs_reference_counts
 from .servers.throttling import ThrottlingServer
 
 BODY = b"hello\r\n.\r\n" * 10
@@ -295,6 +296,7 @@ def test_stopping() -> None:
     assert len(told) == len(accepted) + len(left) == using.status.taken < 5000
 
 
+@needs_reference_counts
 def test_leaving_the_loop_brings_to_an_end_what_is_under_way(tmp_path: Path) -> None:
     with Journal(tmp_path / "j") as journal:
         with ThrottlingServer() as server, sender(server, journal=journal) as using:

@@ -351,7 +351,8 @@ def test_context_beside_keyfile_or_certfile(named: dict[str, Any]) -> None:
 
 def test_certfile_that_is_not_there() -> None:
     server = MemoryServer(ehlo="250-mx.test\r\n250 STARTTLS")
-    with pytest.raises(OSError, match="No such file"):
+    # By its kind: PyPy has no text for it.
+    with pytest.raises(FileNotFoundError):
         client(server).starttls(certfile="/nonexistent")
     assert server.verbs == ["ehlo"]
 

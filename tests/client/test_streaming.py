@@ -25,6 +25,7 @@ from csmtplib.protocol.outcome import State
 from csmtplib.protocol.submission import Result
 
 from ..protocol.serving import Host
+from ..requirements import needs_reference_counts
 from .conftest import MutualTLS
 from .interrupting import interrupted_after
 from .loopback import DEADLINE, Gate, Loopback
@@ -396,6 +397,7 @@ def test_what_cannot_be_iterated() -> None:
         smtp.close()
 
 
+@needs_reference_counts
 @every_gear
 def test_leaving_the_loop_closes_the_connection(gear: Gear) -> None:
     host = Host(*OFFERS[gear])
@@ -408,6 +410,7 @@ def test_leaving_the_loop_closes_the_connection(gear: Gear) -> None:
             smtp.noop()
 
 
+@needs_reference_counts
 def test_an_error_in_the_loop() -> None:
     with Loopback(Host(*BOTH)) as server:
         smtp = connect(server)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from csmtplib.kernel import _python_pipeline
 from csmtplib.kernel.transaction import Gear
 
+from ..requirements import needs_reference_counts
 from .conftest import CORES
 from .talking import Core, Talk
 from .test_body import bodies, fix_eols, on_the_wire
@@ -198,6 +199,7 @@ def test_buffers_of_any_shape(core: Core) -> None:
     assert sent(core, content) == [b"abcaaaa\r\n"]
 
 
+@needs_reference_counts
 @pytest.mark.parametrize("dots", [True, False])
 @pytest.mark.parametrize("end", [None, b".\r\n"])
 def test_what_needs_no_change_is_not_copied(core: Core, dots: bool, end: bytes | None) -> None:
