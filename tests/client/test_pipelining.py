@@ -586,6 +586,41 @@ def test_another_thread() -> None:
     assert host.texts == [b"one\r\n"]
 
 
+def test_another_thread_after_an_own_way_to_send_a_message() -> None:
+    """Whoever sends the lines of a message himself awaits one reply, and nobody is refused then."""
+    host = Host()
+    with Loopback(host) as server:
+        smtp = connect(server)
+        smtp.ehlo()
+        smtp.mail("a@x")
+        smtp.rcpt("b@x")
+        assert smtp.docmd("data")[0] == 354
+        smtp.send("one\r\ntwo\r\nthree\r\n.\r\n")
+        assert smtp.getreply()[0] == 250
+        told: list[Any] = []
+        thread = threading.Thread(target=lambda: told.append(smtp.noop()[0]))
+        thread.start()
+        thread.join(DEADLINE)
+        assert told == [250]
+        smtp.quit()
+
+
+def test_another_thread_in_lockstep() -> None:
+    gate = Gate()
+    with Loopback(Host(noop=gate)) as server:
+        smtp = connect(server)
+        smtp.ehlo()
+        thread = threading.Thread(target=smtp.noop)
+        thread.start()
+        assert gate.reached.wait(DEADLINE)
+        with pytest.raises(RuntimeError, match="in use"):
+            smtp.rset()
+        gate.opened.set()
+        thread.join(DEADLINE)
+        assert smtp.rset()[0] == 250
+        smtp.quit()
+
+
 @pytest.mark.parametrize("chunking", [False, True])
 @pytest.mark.parametrize("step", ["mail", "message"])
 def test_keyboard_interrupt(step: str, chunking: bool) -> None:

@@ -64,7 +64,8 @@ class Connection:
     _connected_host: str = ""
     _awaited_replies: int = 0
     _in_use: Any = None  # a lock
-    _occupant: int = 0  # the thread that holds it, or has sent the last command
+    _occupant: int = 0  # the thread that holds it
+    _asker: int = 0  # the thread that waits for the reply to a command
 
     def __init__(
         self,
@@ -192,7 +193,7 @@ class Connection:
                 with suppress(OSError):
                     self.sock.shutdown(socket.SHUT_RDWR)
             return
-        self._awaited_replies = 0
+        self._awaited_replies = self._asker = 0
         try:
             file, self.file = self.file, None
             if file:
@@ -253,14 +254,14 @@ class Connection:
         if (self._in_use is not None and self._in_use.locked()) or (
             # Another thread waits for its reply. It would get the one to this command, sooner or
             # later, and a message the recipients of another.
-            self._awaited_replies and self._occupant != thread
+            self._asker and self._asker != thread
         ):
             raise RuntimeError(IN_USE)
         line = f"{cmd} {args}" if args != "" else cmd
         envelope.check_command(line)
         self._refuse_surplus_reply()
         awaited = self._awaited_replies
-        self._occupant = thread
+        self._asker = thread
         self.send(line + CRLF)
         self._awaited_replies = awaited + 1
 
@@ -316,6 +317,7 @@ class Connection:
             )
         if self._awaited_replies:
             self._awaited_replies -= 1
+        self._asker = 0
         if self.debuglevel > 0:
             self._print_debug(f"reply: retcode ({code}); Msg: {text!a}")
         return code, text
