@@ -65,6 +65,7 @@ class Connection:
     _awaited_replies: int = 0
     _in_use: Any = None  # a lock
     _occupant: int = 0  # the thread that holds it
+    _is_by_methods: bool = False  # who calls send(), getreply() and the others meanwhile
     _asker: int = 0  # the thread that waits for the reply to a command
 
     def __init__(
@@ -140,6 +141,8 @@ class Connection:
         A port behind the host counts where `port` is 0. Raises OSError where there is no connection
         to be had, or the port is no number.
         """
+        if self._in_use is not None and self._in_use.locked():
+            raise RuntimeError(IN_USE)
         if source_address:
             self.source_address = source_address
         if not port or host[:1] == "[":
@@ -186,44 +189,83 @@ class Connection:
 
     def close(self) -> None:
         """Closes the connection without a word to the server."""
-        if self._in_use is not None and self._in_use.locked() and self._occupant != get_ident():
-            # To close it under another thread would let that one write into whatever is opened
-            # next. It sees the end of the stream now, and closes.
-            if self.sock:
-                with suppress(OSError):
-                    self.sock.shutdown(socket.SHUT_RDWR)
-            return
-        self._awaited_replies = self._asker = 0
+        is_mine = self._occupant == get_ident()
+        if not is_mine:
+            try:
+                self._take_hold(to_send=False)
+            except RuntimeError:
+                # To close it under another thread would let that one write into whatever is opened
+                # next. It sees the end of the stream now, and closes.
+                sock = self.sock
+                if sock:
+                    with suppress(OSError):
+                        sock.shutdown(socket.SHUT_RDWR)
+                return
         try:
-            file, self.file = self.file, None
-            if file:
-                file.close()
+            self._awaited_replies = self._asker = 0
+            try:
+                file, self.file = self.file, None
+                if file:
+                    file.close()
+            finally:
+                sock, self.sock = self.sock, None
+                if sock:
+                    tls.remember(sock)
+                    sock.close()
         finally:
-            sock, self.sock = self.sock, None
-            if sock:
-                tls.remember(sock)
-                sock.close()
+            if not is_mine:
+                self._let_go()
 
-    def _occupy(self) -> kernel.ReplyBuffer:
-        """What was received and not read, for one user of the connection at a time, until he calls
-        self._in_use.release(). Raises RuntimeError where it is in use already."""
-        if not self.sock:
-            raise SMTPServerDisconnected("please run connect() first")
-        if self.file is None:
-            self.file = self._open_reply_file()
-        file = self.file
-        if type(file) is not ReplyFile:
-            raise TypeError(
-                "the socket's own recv() is read here: leave smtp.file None, and have a socket "
-                "with recv_into() and gettimeout()"
-            )
+    # One thread at a time. By a lock that is taken or refused in one step: what is looked at first
+    # and changed then, two threads find free.
+
+    def _take_hold(self, *, to_send: bool = True) -> None:
+        """Has the connection for this thread alone, until _let_go(). Raises RuntimeError where it
+        is in use already, and to send also where another thread waits for its reply."""
         if self._in_use is None:
             # Not made with the object: programs make some by __new__ alone.
             self.__dict__.setdefault("_in_use", allocate_lock())
         if not self._in_use.acquire(False):
             raise RuntimeError(IN_USE)
         self._occupant = get_ident()
+        if to_send and self._asker not in (0, self._occupant):
+            # It would get the reply to this command, sooner or later, and a message the recipients
+            # of another.
+            self._let_go()
+            raise RuntimeError(IN_USE)
+
+    def _let_go(self) -> None:
+        self._is_by_methods = False
+        self._occupant = 0
+        self._in_use.release()
+
+    def _occupy(self) -> kernel.ReplyBuffer:
+        """_take_hold() for who reads the socket himself; what was received and not read."""
+        self._take_hold()
+        try:
+            if not self.sock:
+                raise SMTPServerDisconnected("please run connect() first")
+            if self.file is None:
+                self.file = self._open_reply_file()
+            file = self.file
+            if type(file) is not ReplyFile:
+                raise TypeError(
+                    "the socket's own recv() is read here: leave smtp.file None, and have a socket "
+                    "with recv_into() and gettimeout()"
+                )
+        except BaseException:
+            self._let_go()
+            raise
         return file.buffer
+
+    def _begin_step(self, *, to_send: bool = True) -> bool:
+        """_take_hold() for who sends or reads by the methods below; whether to let go then, which
+        is not so within a longer step of the same thread."""
+        if self._is_by_methods and self._occupant == get_ident():
+            return False
+        self._take_hold(to_send=to_send)
+        self._is_by_methods = True
+        return True
 
     # Commands and replies
 
@@ -235,11 +277,12 @@ class Connection:
             raise SMTPServerDisconnected("please run connect() first")
         octets = s.encode(self.command_encoding) if isinstance(s, str) else s
         sys.audit("smtplib.send", self, octets)
-        # Programs send several commands at once. A message is no command, and longer.
         sent = memoryview(octets)
-        if sent.nbytes <= limits.RECEIVE_OCTETS:
-            self._awaited_replies += sent.tobytes().count(b"\n")
+        is_outermost = self._begin_step()
         try:
+            # Programs send several commands at once. A message is no command, and longer.
+            if sent.nbytes <= limits.RECEIVE_OCTETS:
+                self._awaited_replies += sent.tobytes().count(b"\n")
             self.sock.sendall(octets)
         except OSError as error:
             self.close()
@@ -247,23 +290,26 @@ class Connection:
         except BaseException:
             self.close()  # see getreply()
             raise
+        finally:
+            if is_outermost:
+                self._let_go()
 
     def putcmd(self, cmd: str, args: str = "") -> None:
         """Sends a command. Raises ValueError, before anything is sent, for control characters."""
-        thread = get_ident()
-        if (self._in_use is not None and self._in_use.locked()) or (
-            # Another thread waits for its reply. It would get the one to this command, sooner or
-            # later, and a message the recipients of another.
-            self._asker and self._asker != thread
-        ):
-            raise RuntimeError(IN_USE)
         line = f"{cmd} {args}" if args != "" else cmd
         envelope.check_command(line)
-        self._refuse_surplus_reply()
-        awaited = self._awaited_replies
-        self._asker = thread
-        self.send(line + CRLF)
-        self._awaited_replies = awaited + 1
+        is_outermost = self._begin_step()
+        try:
+            self._refuse_surplus_reply()
+            awaited = self._awaited_replies
+            if fastpath.untouched(self, "getreply"):
+                # By which it ends.
+                self._asker = get_ident()
+            self.send(line + CRLF)
+            self._awaited_replies = awaited + 1
+        finally:
+            if is_outermost:
+                self._let_go()
 
     def _refuse_surplus_reply(self) -> None:
         # The stdlib takes a reply that answers nothing for the answer to its next command, and each
@@ -286,6 +332,14 @@ class Connection:
         SMTPResponseException(500) for a line of more than 8192 octets and a reply of more than
         64 KiB; the connection is then closed.
         """
+        is_outermost = self._begin_step(to_send=False)
+        try:
+            return self._getreply()
+        finally:
+            if is_outermost:
+                self._let_go()
+
+    def _getreply(self) -> Reply:
         if self.file is None:
             self.file = self._open_reply_file()
         try:
@@ -352,8 +406,13 @@ class Connection:
 
     def docmd(self, cmd: str, args: str = "") -> Reply:
         """Sends a command and returns the reply."""
-        self.putcmd(cmd, args)
-        return self.getreply()
+        is_outermost = self._begin_step()
+        try:
+            self.putcmd(cmd, args)
+            return self.getreply()
+        finally:
+            if is_outermost:
+                self._let_go()
 
 
 def _split_port(host: str) -> tuple[str, str | None]:

@@ -104,7 +104,7 @@ def transact(
         smtp.close()  # see Connection.getreply()
         raise
     finally:
-        smtp._in_use.release()
+        smtp._let_go()
 
 
 def _audit(smtp: SMTP, *written: bytes) -> None:

@@ -241,6 +241,14 @@ class Session(Connection):
         if not self.has_extn("starttls"):
             raise SMTPNotSupportedError("STARTTLS extension not supported by server.")
         context = tls_context(keyfile, certfile, context)
+        is_outermost = self._begin_step()
+        try:
+            return self._starttls(context)
+        finally:
+            if is_outermost:
+                self._let_go()
+
+    def _starttls(self, context: ssl.SSLContext) -> Reply:
         code, text = self.docmd("STARTTLS")
         if code != 220:
             raise SMTPResponseException(code, text)

@@ -161,11 +161,14 @@ class SMTP(Session):
         if fastpath.untouched(self, "mail", "rcpt", "putcmd", "send"):
             self._envelope(from_addr, recipients, options, rcpt_options)
         encoding = self.command_encoding
+        is_outermost = self._begin_step()
         try:
             return self._transaction(from_addr, recipients, octets, options, rcpt_options)
         finally:
             # mail() may have changed it, for this transaction; the stdlib leaves it so.
             self.command_encoding = encoding
+            if is_outermost:
+                self._let_go()
 
     def _envelope(
         self,

@@ -50,7 +50,7 @@ def send_many(
         smtp.close()
         raise
     finally:
-        smtp._in_use.release()
+        smtp._let_go()
     stream.end(failure)
 
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import socket
 import ssl
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -67,7 +68,8 @@ class Connection:
     """A connection to a server, and the runner of its flows and of messages.
 
     A reply has a deadline as a whole, and so has each block that is sent. Whatever goes wrong on
-    the wire closes the connection, and the flow is told by ConnectionLost.
+    the wire closes the connection, and the flow is told by ConnectionLost. run() and send() are for
+    one thread at a time: they raise RuntimeError while another one is in either.
 
     features: what the server offers, once the session is open.
     """
@@ -77,6 +79,7 @@ class Connection:
         self._server = server
         self.features = Features()
         self._submission: Submission | None = None
+        self._in_use = threading.Lock()
         self._buffer = kernel.ReplyBuffer(limits.REPLY_LINE_OCTETS, limits.REPLY_OCTETS)
         seconds = self._seconds(CONNECT_SECONDS)
         self._sock: socket.socket | None
@@ -113,6 +116,10 @@ class Connection:
 
     def run(self, flow: Flow[Result]) -> Result:
         """Performs the steps of a flow; its result, or what it raises."""
+        with self._alone():
+            return self._run(flow)
+
+    def _run(self, flow: Flow[Result]) -> Result:
         try:
             step = next(flow)
             while True:
@@ -136,6 +143,19 @@ class Connection:
 
         Raises what a signal handler raises; nobody knows then whether the message was sent.
         """
+        with self._alone():
+            return self._send_mail(mail)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._in_use.acquire(blocking=False):
+            raise RuntimeError("two threads use one connection: give each its own")
+        try:
+            yield
+        finally:
+            self._in_use.release()
+
+    def _send_mail(self, mail: MailObject) -> Settlement:
         if self._sock is None:
             raise ConnectionLost("the connection is closed")
         if self._submission is None:
