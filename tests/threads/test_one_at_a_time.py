@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -98,6 +98,21 @@ def test_a_reply_that_is_not_read_yet() -> None:
             with pytest.raises(RuntimeError, match="in use"):
                 USES[name](smtp)
         assert smtp.getreply()[0] == 250
+        assert smtp.sendmail("a@x.test", "b@y.test", b"text\r\n") == {}
+    assert told(site) == {("b@y.test", b"text\r\n"): 1}
+
+
+def test_an_own_way_to_connect_again() -> None:
+    """Within sendmail(), by the thread that is in it."""
+
+    class Own(csmtplib.SMTP):
+        def mail(self, sender: str, options: Sequence[str] = ()) -> tuple[int, bytes]:
+            self.close()
+            self.connect(*site.address)
+            self.ehlo()
+            return super().mail(sender, options)
+
+    with Site() as site, Own(*site.address) as smtp:
         assert smtp.sendmail("a@x.test", "b@y.test", b"text\r\n") == {}
     assert told(site) == {("b@y.test", b"text\r\n"): 1}
 

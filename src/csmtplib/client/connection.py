@@ -141,7 +141,7 @@ class Connection:
         A port behind the host counts where `port` is 0. Raises OSError where there is no connection
         to be had, or the port is no number.
         """
-        if self._in_use is not None and self._in_use.locked():
+        if self._in_use is not None and self._in_use.locked() and not self._is_within_a_step():
             raise RuntimeError(IN_USE)
         if source_address:
             self.source_address = source_address
@@ -258,10 +258,14 @@ class Connection:
             raise
         return file.buffer
 
+    def _is_within_a_step(self) -> bool:
+        """Whether this thread is in one of the methods below, or of what consists of them."""
+        return self._is_by_methods and self._occupant == get_ident()
+
     def _begin_step(self, *, to_send: bool = True) -> bool:
         """_take_hold() for who sends or reads by the methods below; whether to let go then, which
         is not so within a longer step of the same thread."""
-        if self._is_by_methods and self._occupant == get_ident():
+        if self._is_within_a_step():
             return False
         self._take_hold(to_send=to_send)
         self._is_by_methods = True
