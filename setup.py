@@ -43,13 +43,14 @@ def kernels(build: str) -> list[Extension]:
         print("csmtplib: no Cython here, so this is a pure Python install", file=sys.stderr)
         return []
 
+    pipeline = ("pipeline", "pipeline_send", "pipeline_answer", "steps", "message", "ring")
     extensions = [
         extension("kernel/_c", "receive", "reply", "body", "command"),
-        extension("kernel/_c_pipeline", "pipeline", "receive", "reply", "body"),
+        extension("kernel/_c_pipeline", *pipeline, "receive", "reply", "body"),
     ]
     if sys.platform != "win32":
         # Elsewhere the pump of drive/pump.py serves.
-        extensions.append(extension("drive/_fd", "fdloop", "pipeline", "receive", "reply"))
+        extensions.append(extension("drive/_fd", "fdloop", *pipeline, "receive", "reply"))
     # build_dir keeps the generated C out of src/.
     made: list[Extension] = cythonize(  # type: ignore[no-untyped-call]
         extensions, build_dir="build/cython", include_path=["src"]

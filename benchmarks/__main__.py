@@ -9,12 +9,15 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 
 from tests.servers.process import ServerUnavailable
 
+from . import hostile
 from .comparing import Result, compare
 from .contenders import contenders
+from .hostile import Cell
 from .placement import children_on, placement
 from .report import NOTES, as_json, environment, table
 from .scenarios import MILLION, QUICK_FRACTION, Panel, scenarios
@@ -25,12 +28,15 @@ QUICK_ROUNDS = 2
 
 Panels = list[tuple[str, Panel, list[Result]]]
 
+# Of one table that is not made of panels.
+HOSTILE = "hostile"
+
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     options = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     options.add_argument(
-        "scenario", nargs="*", help=f"all where none is named: {', '.join(scenarios(MILLION))}"
+        "scenario", nargs="*", help=f"all where none is named: {', '.join(names())}"
     )
     options.add_argument("--rounds", type=int, help=f"how often each sends (default {ROUNDS})")
     options.add_argument("--json", type=Path, metavar="FILE", help="write every sample to FILE")
@@ -60,17 +66,27 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def run(options: argparse.Namespace) -> Panels:
+def names() -> tuple[str, ...]:
+    """Return the names of all scenarios."""
+    return (*scenarios(MILLION), HOSTILE)
+
+
+def run(options: argparse.Namespace) -> tuple[Panels, list[Cell]]:
     """Run the scenarios, print their tables, and return what was measured."""
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
     known = scenarios(options.million)
     everywhere = placement(apart=False)
     places = placement(apart=not options.unpinned)
     measured: Panels = []
+    cells: list[Cell] = []
     with ExitStack() as stack:
         endpoints = Endpoints(stack)
         everyone = stack.enter_context(contenders(install_peers=options.install_peers))
-        for name in options.scenario or known:
+        for name in options.scenario or names():
+            if name == HOSTILE:
+                print(f"\n{name}: SMTP.sendmail(), its time beside smtplib's", flush=True)
+                cells = hostile.run(everyone, places, rounds=rounds, quick=options.quick)
+                continue
             for panel in known[name]:
                 print(f"\n{name}: {panel.title}, into {panel.server}", flush=True)
                 try:
@@ -89,13 +105,13 @@ def run(options: argparse.Namespace) -> Panels:
                 )
                 print(table(panel, results), flush=True)
                 measured.append((name, panel, results))
-    return measured
+    return measured, cells
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; return the exit status, 1 where a contender failed."""
     options = parser().parse_args(arguments)
-    unknown = set(options.scenario) - set(scenarios(MILLION))
+    unknown = set(options.scenario).difference(names())
     if unknown:
         parser().error(f"no such scenario: {', '.join(sorted(unknown))}")
     if options.svg and importlib.util.find_spec("matplotlib") is None:
@@ -104,13 +120,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     print(NOTES)
     try:
-        measured = run(options)
+        measured, cells = run(options)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
     if options.json:
         panels = [as_json(*each) for each in measured]
-        whole = {"environment": environment(pinned=not options.unpinned), "panels": panels}
+        whole = {
+            "environment": environment(pinned=not options.unpinned),
+            "panels": panels,
+            "hostile servers": [asdict(cell) for cell in cells],
+        }
         options.json.write_text(json.dumps(whole, indent=1) + "\n")
     if options.svg:
         from .plot import plot  # matplotlib is there only for those who draw

@@ -4,9 +4,9 @@
 
 #include "body_simd.h"
 
-void csmtp_body_init(csmtp_body *body, unsigned what)
+void csmtp_body_init(csmtp_body *body, unsigned changes)
 {
-    body->what = what;
+    body->changes = changes;
     body->last = '\n';
     body->ended = true;
 }
@@ -17,30 +17,30 @@ void csmtp_body_skip(csmtp_body *body, const uint8_t *octets, size_t count)
         return;
     bool after_cr = (count > 1 ? octets[count - 2] : body->last) == '\r';
     body->last = octets[count - 1];
-    body->ended = body->last == '\n' && (after_cr || (body->what & CSMTP_BODY_CRLF));
+    body->ended = body->last == '\n' && (after_cr || (body->changes & CSMTP_BODY_CRLF));
 }
 
 size_t csmtp_body_finish(csmtp_body *body, uint8_t out[5])
 {
     const char *end = "\r\n.\r\n";
-    size_t count = body->what & CSMTP_BODY_DOTS ? strlen(end) : 2;
-    size_t has_come = 0;
+    size_t count = body->changes & CSMTP_BODY_DOTS ? strlen(end) : 2;
+    size_t already_written = 0;
     if (body->ended)
-        has_come = 2;
-    else if ((body->what & CSMTP_BODY_CRLF) && body->last == '\r')
-        has_come = 1;
-    end += has_come;
-    count -= has_come;
+        already_written = 2;
+    else if ((body->changes & CSMTP_BODY_CRLF) && body->last == '\r')
+        already_written = 1;
+    end += already_written;
+    count -= already_written;
     memcpy(out, end, count);
-    csmtp_body_init(body, body->what);
+    csmtp_body_init(body, body->changes);
     return count;
 }
 
-/* Writes what goes out between two octets; returns how many octets that is, at most 2. */
-static inline size_t insert(unsigned what, uint8_t before, uint8_t here, uint8_t *out)
+/* Writes what has to be inserted between two bytes. Returns how many bytes that is, at most 2. */
+static inline size_t insert(unsigned changes, uint8_t before, uint8_t here, uint8_t *out)
 {
     size_t count = 0;
-    bool crlf = what & CSMTP_BODY_CRLF, dots = what & CSMTP_BODY_DOTS;
+    bool crlf = changes & CSMTP_BODY_CRLF, dots = changes & CSMTP_BODY_DOTS;
     if (crlf && (before == '\r') != (here == '\n'))
         out[count++] = here == '\n' ? '\r' : '\n';
     if (dots && here == '.' && (before == '\n' || (crlf && before == '\r')))
@@ -54,7 +54,7 @@ size_t csmtp_body_growth_scalar(const csmtp_body *body, const uint8_t *octets, s
     size_t growth = 0;
     for (size_t i = 0; i < count; i++) {
         uint8_t inserted[2];
-        growth += insert(body->what, before, octets[i], inserted);
+        growth += insert(body->changes, before, octets[i], inserted);
         before = octets[i];
     }
     return growth;
@@ -63,10 +63,10 @@ size_t csmtp_body_growth_scalar(const csmtp_body *body, const uint8_t *octets, s
 size_t csmtp_body_encode_scalar(csmtp_body *body, const uint8_t *octets, size_t count,
                                 uint8_t *out)
 {
-    const unsigned what = body->what;
+    const unsigned changes = body->changes;
     uint8_t before = body->last, *next = out;
     for (size_t i = 0; i < count; i++) {
-        next += insert(what, before, octets[i], next);
+        next += insert(changes, before, octets[i], next);
         *next++ = before = octets[i];
     }
     csmtp_body_skip(body, octets, count);
@@ -102,13 +102,13 @@ void csmtp_body_survey_add_scalar(csmtp_body_survey *survey, const uint8_t *octe
 
 enum { VECTOR = 16, BLOCK = 4 * VECTOR };
 
-/* What insert() answers, for sixteen octets at once. */
+/* What insert() finds, for sixteen bytes at once. */
 typedef struct {
-    octets16 breaks; /* a line end is half there: CR goes before LF, or LF before something else */
+    octets16 breaks; /* half a line end: CR is missing before LF, or LF after CR */
     octets16 dots;
 } gaps;
 
-/* octets[-1] is read too. line_cr is the CR that ends a line. */
+/* Also reads octets[-1]. line_cr is the CR that ends a line. */
 static inline gaps find_gaps(const uint8_t *octets, octets16 line_cr)
 {
     const octets16 lf = all16('\n'), dot = all16('.');
@@ -121,10 +121,10 @@ static inline gaps find_gaps(const uint8_t *octets, octets16 line_cr)
     return found;
 }
 
-/* Without CRLF no CR ends a line; breaks then mean nothing and are not used. */
+/* Without CRLF no CR ends a line; then the breaks mean nothing and are not used. */
 static inline octets16 line_cr_of(const csmtp_body *body)
 {
-    return all16(body->what & CSMTP_BODY_CRLF ? '\r' : '\n');
+    return all16(body->changes & CSMTP_BODY_CRLF ? '\r' : '\n');
 }
 
 size_t csmtp_body_growth(const csmtp_body *body, const uint8_t *octets, size_t count)
@@ -135,7 +135,7 @@ size_t csmtp_body_growth(const csmtp_body *body, const uint8_t *octets, size_t c
     const octets16 line_cr = line_cr_of(body);
     size_t growth = csmtp_body_growth_scalar(body, octets, 1), done = 1;
     for (size_t vectors = (count - 1) / VECTOR; vectors > 0;) {
-        /* Each octet of the two sums counts to 255. */
+        /* Each byte of the two sums counts to 255. */
         size_t batch = vectors < 255 ? vectors : 255;
         octets16 breaks = all16(0), dots = all16(0);
         for (size_t stop = done + batch * VECTOR; done < stop; done += VECTOR) {
@@ -143,9 +143,9 @@ size_t csmtp_body_growth(const csmtp_body *body, const uint8_t *octets, size_t c
             breaks = subtract16(breaks, found.breaks);
             dots = subtract16(dots, found.dots);
         }
-        if (body->what & CSMTP_BODY_CRLF)
+        if (body->changes & CSMTP_BODY_CRLF)
             growth += sum16(breaks);
-        if (body->what & CSMTP_BODY_DOTS)
+        if (body->changes & CSMTP_BODY_DOTS)
             growth += sum16(dots);
         vectors -= batch;
     }
@@ -167,13 +167,13 @@ size_t csmtp_body_encode(csmtp_body *body, const uint8_t *octets, size_t count, 
         return csmtp_body_encode_scalar(body, octets, count, out);
 
     const octets16 line_cr = line_cr_of(body);
-    const uint64_t wants_breaks = body->what & CSMTP_BODY_CRLF ? UINT64_MAX : 0;
-    const uint64_t wants_dots = body->what & CSMTP_BODY_DOTS ? UINT64_MAX : 0;
+    const uint64_t wants_breaks = body->changes & CSMTP_BODY_CRLF ? UINT64_MAX : 0;
+    const uint64_t wants_dots = body->changes & CSMTP_BODY_DOTS ? UINT64_MAX : 0;
     uint8_t *next = out + csmtp_body_encode_scalar(body, octets, 1, out);
     size_t done = 1;
 
-    /* Runs of any length are copied as a whole block, and what is too much is written over: that is
-     * faster than to ask how long each is. So two blocks must be left to read and to write. */
+    /* Copies a whole block from each gap on, and overwrites what was too much: that is faster than
+     * to find the length of each run. So two blocks must be left to read and to write. */
     for (; count - done >= 2 * BLOCK; done += BLOCK) {
         const uint8_t *block = octets + done;
         gaps a = find_gaps(block, line_cr), b = find_gaps(block + VECTOR, line_cr);
@@ -185,7 +185,7 @@ size_t csmtp_body_encode(csmtp_body *body, const uint8_t *octets, size_t count, 
         for (uint64_t todo = breaks | dots; todo != 0; todo &= todo - 1) {
             unsigned at = lowest_bit(todo);
             uint8_t *gap = next + at;
-            /* Written in any case and kept where wanted: there is no branch to mispredict. */
+            /* Always written, and kept only if needed: there is no branch to mispredict. */
             *gap = block[at] == '\n' ? '\r' : '\n';
             gap += breaks >> at & 1;
             *gap = '.';

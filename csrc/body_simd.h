@@ -1,6 +1,6 @@
-/* Sixteen octets at a time: SSE2 on x86-64, NEON on arm64. CSMTP_SIMD says whether there is any.
+/* Sixteen bytes at a time: SSE2 on x86-64, NEON on arm64. CSMTP_SIMD is defined if there is either.
  *
- * A match is a vector whose octets are 0xff or 0, as a comparison answers. */
+ * A match is a vector whose bytes are 0xff or 0, as a comparison returns it. */
 #ifndef CSMTP_BODY_SIMD_H
 #define CSMTP_BODY_SIMD_H
 
@@ -30,7 +30,7 @@ static inline octets16 or16(octets16 a, octets16 b) { return _mm_or_si128(a, b);
 static inline octets16 xor16(octets16 a, octets16 b) { return _mm_xor_si128(a, b); }
 static inline octets16 subtract16(octets16 a, octets16 b) { return _mm_sub_epi8(a, b); }
 
-/* The sum of sixteen unsigned octets. */
+/* The sum of sixteen unsigned bytes. */
 static inline size_t sum16(octets16 counts)
 {
     __m128i halves = _mm_sad_epu8(counts, _mm_setzero_si128());
@@ -42,7 +42,7 @@ static inline uint64_t bits16(octets16 match)
     return (uint64_t)(unsigned)_mm_movemask_epi8(match);
 }
 
-/* One bit an octet of four matches, the first octet's lowest. */
+/* One bit per byte of four matches; the lowest bit is the first byte's. */
 static inline uint64_t bits64(octets16 a, octets16 b, octets16 c, octets16 d)
 {
     return bits16(a) | bits16(b) << 16 | bits16(c) << 32 | bits16(d) << 48;
@@ -66,7 +66,7 @@ static inline size_t sum16(octets16 counts) { return vaddlvq_u8(counts); }
 
 static inline uint64_t bits64(octets16 a, octets16 b, octets16 c, octets16 d)
 {
-    /* Each octet keeps the bit of its place among eight; pairwise sums bring eight together. */
+    /* Each byte keeps the bit of its place among eight; pairwise sums bring eight together. */
     const uint8x16_t place = vreinterpretq_u8_u64(vdupq_n_u64(UINT64_C(0x8040201008040201)));
     uint8x16_t ab = vpaddq_u8(vandq_u8(a, place), vandq_u8(b, place));
     uint8x16_t cd = vpaddq_u8(vandq_u8(c, place), vandq_u8(d, place));
@@ -77,13 +77,13 @@ static inline uint64_t bits64(octets16 a, octets16 b, octets16 c, octets16 d)
 #endif
 
 #ifdef CSMTP_SIMD
-/* Clang has its own in Microsoft's place too, and there for 32 bits as well. */
+/* Clang has its builtin also where it replaces Microsoft's compiler, and for 32 bits as well. */
 #if defined(_MSC_VER) && !defined(__clang__)
 #define CSMTP_BIT_SCAN 1
 #include <intrin.h>
 #endif
 
-/* The place of the lowest bit that is set; bits is not 0. */
+/* Returns the number of the lowest bit that is set. bits must not be 0. */
 static inline unsigned lowest_bit(uint64_t bits)
 {
 #ifdef CSMTP_BIT_SCAN

@@ -1,6 +1,6 @@
 #include "command.h"
 
-/* What an octet may be part of: an atom (RFC 5322 section 3.2.3), a domain label. */
+/* What a byte may be part of: an atom (RFC 5322 section 3.2.3), a domain label. */
 enum { ATEXT = 1, LABEL = 2 };
 
 static unsigned octet_class(uint8_t octet)
@@ -26,8 +26,9 @@ size_t csmtp_find_control(const uint8_t *octets, size_t count)
     return count;
 }
 
-/* One or more of what, with single dots between them; returns where that ends, 0 for none. */
-static size_t dotted(const uint8_t *octets, size_t count, unsigned what)
+/* Finds atoms or labels with single dots between them. Returns where they end, or 0 if there are
+ * none. */
+static size_t dotted(const uint8_t *octets, size_t count, unsigned allowed)
 {
     size_t i = 0;
     bool after_dot = true;
@@ -36,7 +37,7 @@ static size_t dotted(const uint8_t *octets, size_t count, unsigned what)
             if (after_dot)
                 return 0;
             after_dot = true;
-        } else if (octet_class(octets[i]) & what) {
+        } else if (octet_class(octets[i]) & allowed) {
             after_dot = false;
         } else {
             break;

@@ -1,4 +1,4 @@
-/* What may stand in an SMTP command (RFC 5321 section 4.1). */
+/* Checks what may be part of an SMTP command (RFC 5321 section 4.1). */
 #ifndef CSMTP_COMMAND_H
 #define CSMTP_COMMAND_H
 
@@ -6,12 +6,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The place of the first control character (C0 or DEL), count where there is none. A command line
- * that has one can smuggle a second command, so none is ever sent. */
+/* Returns the index of the first control character (C0 or DEL), or count if there is none. A
+ * command line that has one can smuggle a second command, so none is ever sent. */
 size_t csmtp_find_control(const uint8_t *octets, size_t count);
 
-/* Whether the octets are a dot-atom, "@" and a domain of letters, digits, "-" and ".": an address
- * that every parser reads the same way, so that none has to. */
+/* Returns whether this is a dot-atom, "@" and a domain of letters, digits, "-" and ".": an address
+ * that every parser reads the same way, so that none is needed. */
 bool csmtp_is_plain_address(const uint8_t *octets, size_t count);
 
 #endif

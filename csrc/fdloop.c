@@ -5,23 +5,26 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <time.h>
 
-/* Buffers and octets of one write: few system calls, and no more than a socket buffer takes. */
+/* Buffers and bytes of one write: few system calls, but no more than a socket buffer takes. */
 enum { WRITE_CHUNKS = 512, WRITE_OCTETS = 1 << 20 };
 
-/* Seconds of one poll(): milliseconds have to fit into an int. */
+/* Seconds of one poll(): its milliseconds must fit into an int. */
 enum { LONGEST_WAIT = 1000 };
 
 #ifndef MSG_NOSIGNAL
-#define MSG_NOSIGNAL 0 /* where there is none, Python ignores SIGPIPE */
+#define MSG_NOSIGNAL 0 /* on systems without it, Python ignores SIGPIPE */
 #endif
 
 #ifdef __APPLE__
-/* To send, XNU asks for the descriptor's mode, and not for MSG_DONTWAIT; recv() heeds both. */
+/* In sendmsg(), XNU looks at the descriptor's mode and ignores MSG_DONTWAIT; in recv() it respects
+ * both. */
 #define CSMTP_SEND_BY_MODE 1
 #endif
 
@@ -38,27 +41,51 @@ void csmtp_line_begin(csmtp_line *line)
     watch->phase_since = watch->progress_since = csmtp_now();
     watch->booked = line->pipeline->booked;
     watch->phase = csmtp_pipeline_phase(line->pipeline);
+    watch->last_read = watch->gap = 0;
 }
 
 void csmtp_line_shift(csmtp_line *line, double seconds)
 {
     line->watch.phase_since += seconds;
     line->watch.progress_since += seconds;
+    if (line->watch.last_read > 0)
+        line->watch.last_read += seconds;
 }
 
-/* Notes what has happened by now; when the nearest limit ends. */
+double csmtp_watch_seconds(const csmtp_watch *watch)
+{
+    double seconds = watch->phase_seconds[watch->phase];
+    if (watch->phase != CSMTP_PHASE_PROBE && watch->phase != CSMTP_PHASE_EARLY)
+        return seconds;
+    double longest = watch->phase_seconds[CSMTP_PHASE_COMMAND];
+    seconds += watch->early_round_trips * watch->slowest_reply;
+    return seconds < longest ? seconds : longest;
+}
+
+/* Notes what has happened by now. Returns when the nearest time limit ends. */
 static double next_limit(csmtp_watch *watch, const csmtp_pipeline *pipeline, double time,
                          bool has_written, bool has_read)
 {
     csmtp_phase phase = csmtp_pipeline_phase(pipeline);
-    bool is_new = phase != watch->phase || pipeline->booked != watch->booked;
+    bool is_booked = pipeline->booked != watch->booked;
+    bool is_new = phase != watch->phase || is_booked;
+    bool was_command = watch->phase == CSMTP_PHASE_COMMAND || watch->phase == CSMTP_PHASE_DATA;
+    if (is_booked && was_command && time - watch->phase_since > watch->slowest_reply)
+        watch->slowest_reply = time - watch->phase_since;
     if (is_new || (has_written && phase == CSMTP_PHASE_BLOCK))
         watch->phase_since = time;
     if (has_written || has_read)
         watch->progress_since = time;
+    if (has_written)
+        watch->last_read = 0;
+    if (has_read) {
+        if (watch->last_read > 0 && time - watch->last_read > watch->gap)
+            watch->gap = time - watch->last_read;
+        watch->last_read = time;
+    }
     watch->phase = phase;
     watch->booked = pipeline->booked;
-    double limit = watch->phase_since + watch->phase_seconds[phase];
+    double limit = watch->phase_since + csmtp_watch_seconds(watch);
     double idle = watch->progress_since + watch->idle_seconds;
     return watch->idle_seconds >= 0 && idle < limit ? idle : limit;
 }
@@ -99,7 +126,8 @@ static outcome write_some(csmtp_pipeline *pipeline, int fd)
     return MOVED;
 }
 
-/* What a read of the socket came to, or CSMTP_RUN_SLICE for nothing; *moved: whether it read. */
+/* Reads from the socket once. Returns CSMTP_RUN_SLICE unless that ends the run; sets *moved to
+ * whether it read anything. */
 static csmtp_run_status read_some(csmtp_line *line, size_t octets, bool *moved)
 {
     csmtp_pipeline *pipeline = line->pipeline;
@@ -122,14 +150,31 @@ static csmtp_run_status read_some(csmtp_line *line, size_t octets, bool *moved)
     return pipeline->fault ? CSMTP_RUN_FAULT : CSMTP_RUN_SLICE;
 }
 
+/* Acknowledges at once what was read. A server that leaves Nagle's algorithm on sends its next
+ * reply only when the last one is acknowledged, and the system delays that (on Linux by 40 ms) in
+ * the hope of a command to send it with. The system returns to that delay whenever something is
+ * written, so this is repeated. If the socket has no such option, as Unix sockets have none,
+ * nothing is lost. */
+static void acknowledge(csmtp_line *line)
+{
+    line->owes_ack = false;
+#ifdef TCP_QUICKACK
+    int yes = 1;
+    if (line->quick_acks &&
+        setsockopt(line->fd, IPPROTO_TCP, TCP_QUICKACK, &yes, sizeof yes) < 0)
+        line->quick_acks = false;
+#endif
+}
+
 static bool is_done(const csmtp_line *line)
 {
     return (line->pipeline->count <= line->target && line->target > 0) ||
            csmtp_pipeline_want(line->pipeline) == 0;
 }
 
-/* Writes and reads what can be without waiting, once. CSMTP_RUN_SLICE while the line has not come to
- * its end; line->ready tells then whether there may be more to do at once. *time: now. */
+/* Writes and reads once what is possible without waiting. Returns CSMTP_RUN_SLICE while the
+ * connection has not come to its end; then line->ready says whether there may be more to do at
+ * once. Sets *time to the time now. */
 static csmtp_run_status advance(csmtp_line *line, size_t receive_octets, double *time)
 {
     csmtp_pipeline *pipeline = line->pipeline;
@@ -139,15 +184,15 @@ static csmtp_run_status advance(csmtp_line *line, size_t receive_octets, double 
     if (is_done(line))
         return CSMTP_RUN_DONE;
     unsigned want = csmtp_pipeline_want(pipeline);
-    if (!line->look && line->write_error == 0 && (want & CSMTP_WANT_WRITE)) {
+    if (!line->peek_first && line->write_error == 0 && (want & CSMTP_WANT_WRITE)) {
         outcome written = write_some(pipeline, line->fd);
         has_written = written == MOVED;
         if (written == FAILED)
             line->write_error = errno;
         want = csmtp_pipeline_want(pipeline);
     }
-    /* What was just written has no answer yet, so there is nothing to read but by waiting. */
-    if (line->look || line->write_error != 0 || !has_written || (want & CSMTP_WANT_WRITE)) {
+    /* What was just written has no answer yet, so without waiting there is nothing to read. */
+    if (line->peek_first || line->write_error != 0 || !has_written || (want & CSMTP_WANT_WRITE)) {
         csmtp_run_status status = read_some(line, receive_octets, &has_read);
         if (status != CSMTP_RUN_SLICE)
             return status;
@@ -159,20 +204,26 @@ static csmtp_run_status advance(csmtp_line *line, size_t receive_octets, double 
     *time = csmtp_now();
     csmtp_watch *watch = &line->watch;
     line->limit = next_limit(watch, pipeline, *time, has_written, has_read);
-    bool looked = line->look;
-    line->look = false;
+    bool has_peeked = line->peek_first;
+    line->peek_first = false;
     if (is_done(line))
         return CSMTP_RUN_DONE;
-    line->ready = looked || has_read ||
-                  (has_written && (csmtp_pipeline_want(pipeline) & CSMTP_WANT_WRITE));
-    if (line->ready || *time < line->limit)
+    want = csmtp_pipeline_want(pipeline);
+    line->owes_ack = has_read || (line->owes_ack && !has_written);
+    line->ready = has_peeked || has_read || (has_written && (want & CSMTP_WANT_WRITE));
+    if (line->ready)
+        return CSMTP_RUN_SLICE;
+    if (line->owes_ack && !(want & CSMTP_WANT_WRITE))
+        acknowledge(line);
+    if (*time < line->limit)
         return CSMTP_RUN_SLICE;
     bool is_idle = watch->idle_seconds >= 0 && *time >= watch->progress_since + watch->idle_seconds;
     return is_idle ? CSMTP_RUN_IDLE_OVER : CSMTP_RUN_PHASE_OVER;
 }
 
-/* Waits until a line can go on, or until then, and tells which lines those are; *time: now. False
- * where the run is over: there is something to read from wake, a signal came, or poll() failed. */
+/* Waits until a connection can go on, or until a time, and sets which connections are ready. Sets
+ * *time to the time now. Returns false if the run is over: wake is readable, there was a signal, or
+ * poll() failed. */
 static bool wait_for_any(csmtp_line *lines, size_t count, int wake, double *time, double until)
 {
     struct pollfd polled[CSMTP_LINES + 1];
@@ -190,7 +241,7 @@ static bool wait_for_any(csmtp_line *lines, size_t count, int wake, double *time
         wait = LONGEST_WAIT;
     if (poll(polled, (nfds_t)(count + (wake >= 0)), (int)(wait * 1e3) + 1) < 0) {
         if (errno != EINTR) {
-            /* No line is more to blame than another. */
+            /* No connection is more to blame than another. */
             lines[0].status = CSMTP_RUN_ERRNO;
             lines[0].error = errno;
         }
@@ -212,7 +263,7 @@ csmtp_run_status csmtp_fd_run(csmtp_line *lines, size_t count, int wake, size_t 
         lines[i].status = CSMTP_RUN_SLICE;
         lines[i].error = lines[i].write_error = 0;
         lines[i].ready = true;
-        lines[i].look = pipeline->strict;
+        lines[i].peek_first = pipeline->strict;
     }
     for (;;) {
         bool is_over = false, all_wait = true;

@@ -1,4 +1,4 @@
-/* Runs pipelines over the descriptors of connected stream sockets, reading while it writes. */
+/* Runs pipelines over the descriptors of connected stream sockets; reads while it writes. */
 #ifndef CSMTP_FDLOOP_H
 #define CSMTP_FDLOOP_H
 
@@ -7,18 +7,27 @@
 
 #include "pipeline.h"
 
-/* Time limits, in seconds, and the clock readings that they count from. */
+/* Time limits of a connection in seconds, and the times on the clock from which they count. */
 typedef struct {
     double phase_seconds[CSMTP_PHASES]; /* for each reply, or each block that is written */
-    double idle_seconds;                /* without an octet in or out; negative for no limit */
+    /* A reply to what is sent early may take this many times the longest time that the host has
+     * taken to answer a command, in addition to the phase's seconds. */
+    double early_round_trips;
+    double idle_seconds;                /* without a byte in or out; negative for no limit */
     double phase_since, progress_since;
+    double last_read;     /* the time of the last read since the last write; 0 if there was none */
+    double gap;           /* the longest wait so far between two reads of replies to one flight */
+    double slowest_reply; /* the longest time that a command has waited for its reply */
     uint64_t booked;
     csmtp_phase phase;
 } csmtp_watch;
 
+/* Returns how long the next reply may take. */
+double csmtp_watch_seconds(const csmtp_watch *watch);
+
 typedef enum {
-    CSMTP_RUN_DONE,       /* no more than target messages are left, or content is held */
-    CSMTP_RUN_SLICE,      /* the time slice is over, or a signal came: call again */
+    CSMTP_RUN_DONE,       /* at most target messages are left, or content is held */
+    CSMTP_RUN_SLICE,      /* the time slice is over, or there was a signal: call again */
     CSMTP_RUN_FAULT,      /* see pipeline->fault */
     CSMTP_RUN_UNREADABLE, /* see pipeline->unreadable */
     CSMTP_RUN_END,        /* the server has closed the connection */
@@ -28,38 +37,41 @@ typedef enum {
     CSMTP_RUN_NO_MEMORY
 } csmtp_run_status;
 
-/* A connection that is run: until target messages are left, with 0 until every reply is in. The
+/* A connection to run until target messages are left; with target 0, until every reply is in. The
  * descriptor may be blocking or not. */
 typedef struct {
     csmtp_pipeline *pipeline;
     int fd;
     size_t target;
     csmtp_watch watch;
-    csmtp_run_status status; /* how its part of the last run has ended */
+    csmtp_run_status status; /* how the last run has ended for this connection */
     int error;
-    /* The loop's own: */
+    bool quick_acks; /* acknowledge replies at once while more replies to the flight are expected */
+    /* For the loop only: */
     int write_error;
-    bool look, ready;
+    bool peek_first; /* read before anything is written, for what the server has sent unasked */
+    bool ready, owes_ack;
     double limit;
 } csmtp_line;
 
-/* As many lines as one run takes. */
+/* The most connections that one run takes. */
 enum { CSMTP_LINES = 1024 };
 
-/* Lets all limits of a line count from now. */
+/* Starts all time limits of a connection now. */
 void csmtp_line_begin(csmtp_line *line);
 
-/* Has the limits of a line leave out so many seconds, in which nobody ran it. */
+/* Excludes seconds in which the connection was not run from its time limits. */
 void csmtp_line_shift(csmtp_line *line, double seconds);
 
-/* Runs lines until one of them has come to its end, whose status then is not CSMTP_RUN_SLICE, or for
- * slice seconds, or until there is something to read from the descriptor `wake` (-1 for none); with
- * 0 seconds it does what can be done without waiting. With a strict pipeline it first sees what the
- * server has said meanwhile, maybe unasked. receive_octets: how much is read at once. CSMTP_RUN_DONE where a line has come to its end, else CSMTP_RUN_SLICE. */
+/* Runs connections until one of them comes to its end, whose status then is not CSMTP_RUN_SLICE, or
+ * for slice seconds, or until the descriptor `wake` becomes readable (-1 for none). With 0 seconds
+ * it does what is possible without waiting. If a pipeline is strict, it first reads what the server
+ * may have sent unasked. receive_octets is the size of one read. Returns CSMTP_RUN_DONE if a
+ * connection has come to its end, else CSMTP_RUN_SLICE. */
 csmtp_run_status csmtp_fd_run(csmtp_line *lines, size_t count, int wake, size_t receive_octets,
                               double slice);
 
-/* Seconds on the clock that lines are watched by. */
+/* Returns the time on the clock of the time limits, in seconds. */
 double csmtp_now(void);
 
 #endif

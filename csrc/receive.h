@@ -9,24 +9,24 @@
 
 typedef struct {
     uint8_t *octets;
-    size_t start, end; /* what was received and not read: octets[start] up to octets[end] */
+    size_t start, end; /* octets[start] up to octets[end] were received but not read */
     size_t room;
     size_t max_line, max_reply;
     csmtp_reply_scan scan; /* of the reply that begins at start */
 } csmtp_receive;
 
-/* Allocates nothing yet. max_line and max_reply are as in csmtp_reply_find. */
+/* Allocates nothing yet. max_line and max_reply are those of csmtp_reply_find. */
 void csmtp_receive_init(csmtp_receive *receive, size_t max_line, size_t max_reply);
 void csmtp_receive_free(csmtp_receive *receive);
 
-/* Room for count more octets behind receive->end, which the caller moves on by what it has put
- * there; NULL where there is no memory. */
+/* Makes room for count more bytes and returns it, or NULL if there is no memory. The caller adds
+ * the number of bytes that it puts there to receive->end. */
 uint8_t *csmtp_receive_reserve(csmtp_receive *receive, size_t count);
 
-/* Looks for a whole reply at receive->start; see csmtp_reply_find for what scan tells then. */
+/* Looks for a complete reply at receive->start; csmtp_reply_find describes what it sets in scan. */
 csmtp_reply_status csmtp_receive_find(csmtp_receive *receive);
 
-/* Forgets the first count octets, and what was found out about the reply that began there. */
+/* Drops the first count bytes, and what is known about the reply that begins there. */
 void csmtp_receive_drop(csmtp_receive *receive, size_t count);
 
 #endif

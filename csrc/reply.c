@@ -10,8 +10,8 @@ static bool is_digit(uint8_t octet)
     return octet >= '0' && octet <= '9';
 }
 
-/* The code of a line that ends in LF, -1 where it has none. The LF is no digit, so a line that is
- * shorter than a code is not read past its end. */
+/* Returns the code of a line that ends in LF, or -1 if it has none. As LF is no digit, a line that
+ * is shorter than a code is not read past its end. */
 static int line_code(const uint8_t *line)
 {
     if (!is_digit(line[0]) || !is_digit(line[1]) || !is_digit(line[2]))
@@ -34,8 +34,8 @@ csmtp_reply_status csmtp_reply_find(csmtp_reply_scan *scan, const uint8_t *octet
                                     size_t max_line, size_t max_reply)
 {
     for (;;) {
-        /* No search goes past the nearer cap, so that the answer does not depend on how the octets
-         * came in. */
+        /* No search goes past the nearer cap. So the result does not depend on how the reply was
+         * cut when it came in. */
         bool line_is_nearer = max_line <= max_reply - scan->line;
         size_t cap = line_is_nearer ? scan->line + max_line : max_reply;
         size_t stop = count < cap ? count : cap;
@@ -76,7 +76,7 @@ size_t csmtp_reply_join(const uint8_t *reply, size_t count, uint8_t *text)
         const uint8_t *newline = memchr(line, '\n', (size_t)(end - line));
         const uint8_t *stop = newline ? newline : end;
         const uint8_t *next = newline ? newline + 1 : end;
-        /* A line shorter than its code (it has no text) must not be read past its end. */
+        /* A line without text, shorter than its code, must not be read past its end. */
         const uint8_t *start = stop - line > TEXT_OFFSET ? line + TEXT_OFFSET : stop;
         while (start < stop && is_stripped(*start))
             start++;

@@ -1,4 +1,4 @@
-/* Replies of an SMTP server (RFC 5321 section 4.2): where one ends, and its text. */
+/* Finds the end and the text of a reply (RFC 5321 section 4.2). */
 #ifndef CSMTP_REPLY_H
 #define CSMTP_REPLY_H
 
@@ -6,33 +6,33 @@
 #include <stdint.h>
 
 typedef enum {
-    CSMTP_REPLY_MORE,          /* no whole reply yet: read on */
-    CSMTP_REPLY_DONE,          /* scan->code, and scan->line octets of reply */
-    CSMTP_REPLY_BAD_CODE,      /* a line without three digits and SP, "-" or its end */
-    CSMTP_REPLY_MIXED_CODES,   /* two lines of one reply differ in their codes */
+    CSMTP_REPLY_MORE,          /* the reply is not complete: read on */
+    CSMTP_REPLY_DONE,          /* a reply of scan->line bytes with the code scan->code */
+    CSMTP_REPLY_BAD_CODE,      /* a line that has no three digits followed by SP, "-" or its end */
+    CSMTP_REPLY_MIXED_CODES,   /* lines of one reply have different codes */
     CSMTP_REPLY_LINE_TOO_LONG,
     CSMTP_REPLY_TOO_LONG
 } csmtp_reply_status;
 
-/* How far the octets of one reply were looked at, so that none is searched twice. */
+/* How far one reply was searched, so that no byte is searched twice. */
 typedef struct {
-    size_t line;     /* where the line that is being read begins */
-    size_t searched; /* octets that were searched for the end of that line */
-    int code;        /* of the lines before it, -1 while there is none */
+    size_t line;     /* where the current line begins */
+    size_t searched; /* up to where its end was searched for */
+    int code;        /* of the lines before it, or -1 if there are none */
 } csmtp_reply_scan;
 
 void csmtp_reply_scan_init(csmtp_reply_scan *scan);
 
-/* Looks for the end of the reply that begins at octets[0]. Call it again with the same octets and
- * more behind them while it answers MORE. max_line and max_reply count the line ends too. On DONE,
- * BAD_CODE and MIXED_CODES scan->line is how many octets were used, the offending line included;
- * where something is too long, scan->searched is how many octets were allowed. */
+/* Looks for the end of the reply that begins at octets[0]. While it returns MORE, call it again
+ * with the same bytes and more behind them. max_line and max_reply include the line ends. After
+ * DONE, BAD_CODE and MIXED_CODES, scan->line is the number of bytes used, including the offending
+ * line. If something is too long, scan->searched is the number of bytes allowed. */
 csmtp_reply_status csmtp_reply_find(csmtp_reply_scan *scan, const uint8_t *octets, size_t count,
                                     size_t max_line, size_t max_reply);
 
-/* Joins the texts of the lines in a reply: without code and separator, stripped of SP, TAB, CR and
- * LF at both ends, LF between two lines. text has room for count octets, and may be the reply's own
- * place; returns how many it has. */
+/* Joins the texts of the lines of a reply: without code and separator, stripped of SP, TAB, CR and
+ * LF at both ends, with LF between two lines. text must have room for count bytes, and may be the
+ * same memory as reply. Returns the length of the text. */
 size_t csmtp_reply_join(const uint8_t *reply, size_t count, uint8_t *text);
 
 #endif

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import gc
+
+import pytest
 from hypothesis import settings
 
 import csmtplib
+from csmtplib.protocol import switches
 
 # How long an example takes says nothing on a machine that does something else too.
 settings.register_profile("csmtplib", deadline=None)
 settings.load_profile("csmtplib")
+
+
+@pytest.fixture(autouse=True)
+def no_host_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a server of another test has shown, at a port that is used again, is forgotten."""
+    monkeypatch.setattr(switches, "_hosts", type(switches._hosts)())
+
+
+def pytest_collection_finish() -> None:
+    """What pytest keeps of thousands of tests is not looked through at each garbage collection."""
+    gc.collect()
+    # PyPy has none.
+    if hasattr(gc, "freeze"):
+        gc.freeze()
 
 
 def pytest_report_header() -> str:

@@ -32,7 +32,6 @@ import csmtplib.bulk
 COMPOSE = {
     "Campaign": "csmtplib.compose.campaign.Campaign",
     "Letter": "csmtplib.compose.letter.Letter",
-    "count_rows": "csmtplib.compose.rows.count_rows",
     "read_rows": "csmtplib.compose.rows.read_rows",
     "Row": "csmtplib.compose.rows.Row",
     "RowError": "csmtplib.compose.rows.RowError",
@@ -56,7 +55,7 @@ PUBLIC = {
 TYPES = {
     **{
         name: f"csmtplib.{name}"
-        for name in ("Octets", "Refusals", "SourceAddress", "StrOrBytesPath", "Text")
+        for name in ("Octets", "Refusals", "Sendable", "SourceAddress", "StrOrBytesPath", "Text")
     },
     "StrPath": "csmtplib.compose.StrPath",
 }

@@ -84,14 +84,14 @@ if TYPE_CHECKING:
     from .protocol.mail_object import MailObject as MailObject
     from .protocol.outcome import Outcome as Outcome
     from .protocol.outcome import State as State
-    from .protocol.submission import Result as Result
+    from .protocol.result import Result as Result
 
 # What is for send_many() alone takes longer to import than smtplib does.
 _LATER = {
     "DSN": "mail_object",
     "MailObject": "mail_object",
     "Outcome": "outcome",
-    "Result": "submission",
+    "Result": "result",
     "State": "outcome",
 }
 
@@ -102,6 +102,10 @@ def __getattr__(name: str) -> object:
     from importlib import import_module
 
     return getattr(import_module(f".protocol.{_LATER[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
 
 
 # The stdlib's, so that "from smtplib import *" gives what it gave.

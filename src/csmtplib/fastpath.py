@@ -20,14 +20,14 @@ _genuine: list[dict[str, object]] = []
 
 
 def genuine(cls: Class) -> Class:
-    """Class decorator: remembers the methods that a class of ours has, before anybody can patch
+    """Class decorator: remember the methods that a class of ours has, before anybody can patch
     them."""
     _genuine.append({name: getattr(cls, name) for name in dir(cls)})
     return cls
 
 
 def untouched(client: object, *names: str) -> bool:
-    """Whether all these methods of the object are still what a class of ours defines."""
+    """Return whether all these methods of the object are still what a class of ours defines."""
     methods_of, known = _methods(names)
     return client.__dict__.keys().isdisjoint(names) and methods_of(type(client)) in known
 

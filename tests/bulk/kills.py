@@ -1,17 +1,21 @@
 """A campaign whose process is killed again and again, and goes on each time.
 
-    python -m tests.bulk.kills [--recipients N] [--kills N] [--in-doubt hold|resend] [--chunking]
+    python -m tests.bulk.kills [--recipients N] [--kills N] [--in-doubt hold|resend]
+        [--chunking | --lockstep] [--calls]
 
 starts a sink that logs what it accepts, kills the sender (SIGKILL) at random moments until that was
-done so often, lets the last one come to its end, and compares journal and log. With --calls, and
-killed_at_a_call.c preloaded, one small campaign after the other is killed once: before its first
-call that writes, syncs, sends or receives, before its second one, and so on.
+done so often, lets the last one come to its end, and compares journal and log. The sink offers
+PIPELINING; with --chunking CHUNKING, too; with --lockstep neither, so that each kill can leave only
+one message per connection in doubt. With --calls, and killed_at_a_call.c preloaded, one small
+campaign after the other is killed once: before its first call that writes, syncs, sends or
+receives, before its second one, and so on.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import math
 import os
 import random
 import signal
@@ -19,6 +23,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -37,6 +42,7 @@ FEW = 4
 BODY = b"dots\r\n.\r\n" * 20
 
 InDoubt = Literal["hold", "resend"]
+Mode = Literal["pipelining", "chunking", "lockstep"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,7 @@ class Account:
     """What is found in the end. doubled: messages beyond the first to a recipient. unaccounted:
     recipients that have none and are not in doubt, or the other way round."""
 
+    mode: Mode
     kills: int
     accepted: int
     in_doubt: int
@@ -101,12 +108,22 @@ class Account:
     unaccounted: int
 
     def is_right(self, in_doubt: InDoubt) -> bool:
-        """Whether nothing is lost, and no more is doubled than may be."""
-        return self.unaccounted == 0 and self.doubled <= self.most_doubled(in_doubt)
+        """Whether nothing is lost, and no more is doubled or in doubt than may be."""
+        is_bounded = self.in_doubt <= self.most_in_doubt(in_doubt)
+        is_bounded = is_bounded and self.doubled <= self.most_doubled(in_doubt)
+        return self.unaccounted == 0 and is_bounded
+
+    def most_in_doubt(self, in_doubt: InDoubt) -> float:
+        """How many may be left in doubt, by the policy for that. In lockstep it is one for each
+        connection (T13); else it depends on how fast the server is."""
+        if in_doubt == "resend":
+            return 0
+        return self.kills * CONNECTIONS if self.mode == "lockstep" else math.inf
 
     def most_doubled(self, in_doubt: InDoubt) -> int:
         """How many may be doubled, by the policy for what is in doubt."""
-        return self.kills * CONNECTIONS * MAX_IN_FLIGHT if in_doubt == "resend" else 0
+        each = 1 if self.mode == "lockstep" else MAX_IN_FLIGHT
+        return self.kills * CONNECTIONS * each if in_doubt == "resend" else 0
 
 
 def ended(process: int) -> bool:
@@ -131,12 +148,20 @@ def wait_until_sent(log: Path, size: int, process: int) -> None:
     raise TimeoutError("the campaign does not go on")
 
 
+@contextmanager
+def running_sink(directory: Path, mode: Mode) -> Iterator[LoggingSink]:
+    """A sink that offers what the mode takes."""
+    log, chunking, pipelining = directory / "log", mode == "chunking", mode != "lockstep"
+    with running_logging_sink(log, chunking=chunking, pipelining=pipelining) as sink:
+        yield sink
+
+
 def kill_at_random(
-    directory: Path, recipients: int, kills: int, in_doubt: InDoubt, *, chunking: bool
+    directory: Path, recipients: int, kills: int, in_doubt: InDoubt, mode: Mode
 ) -> Account:
     """Kills and resumes one campaign so often; the account of it."""
     chance = random.Random()
-    with running_logging_sink(directory / "log", chunking=chunking) as sink:
+    with running_sink(directory, mode) as sink:
         campaign = Campaign(sink.url, directory / "journal", recipients, in_doubt)
         done = 0
         for _ in range(kills):
@@ -151,25 +176,25 @@ def kill_at_random(
                 break
             done += 1
         ended(campaign.start())
-        return account(sink, campaign, done)
+        return account(sink, campaign, mode, done)
 
 
-def kill_at_each_call(directory: Path, in_doubt: InDoubt, *, chunking: bool) -> list[Account]:
+def kill_at_each_call(directory: Path, in_doubt: InDoubt, mode: Mode) -> list[Account]:
     """Kills small campaigns, each once and each one call later than the one before, up to that
     which comes to its end; the accounts of them."""
     accounts = []
-    with running_logging_sink(directory / "log", chunking=chunking) as sink:
+    with running_sink(directory, mode) as sink:
         for calls in count():
             campaign = Campaign(sink.url, directory / f"journal{calls}", FEW, in_doubt)
             was_killed = ended(campaign.start(calls))
             ended(campaign.start())
-            accounts.append(account(sink, campaign, int(was_killed)))
+            accounts.append(account(sink, campaign, mode, int(was_killed)))
             if not was_killed:
                 break
     return accounts
 
 
-def account(sink: LoggingSink, campaign: Campaign, kills: int) -> Account:
+def account(sink: LoggingSink, campaign: Campaign, mode: Mode, kills: int) -> Account:
     """Compares what the sink has logged with what the journal says."""
     logged = Counter(address for address, _ in sink.accepted())
     with Journal(campaign.journal) as journal:
@@ -181,6 +206,7 @@ def account(sink: LoggingSink, campaign: Campaign, kills: int) -> Account:
         for each in addresses
     ]
     return Account(
+        mode,
         kills,
         accepted=sum(state == "accepted" for state in states.values()),
         in_doubt=sum(state == "in doubt" for state in states.values()),
@@ -195,18 +221,27 @@ def main() -> int:
     parser.add_argument("--recipients", type=int, default=20_000)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--in-doubt", choices=("hold", "resend"), default="hold")
-    parser.add_argument("--chunking", action="store_true")
+    modes = parser.add_mutually_exclusive_group()
+    for each in ("chunking", "lockstep"):
+        modes.add_argument(f"--{each}", dest="mode", action="store_const", const=each)
     parser.add_argument("--calls", action="store_true")
     options = parser.parse_args()
-    policy, chunking = options.in_doubt, options.chunking
+    policy: InDoubt = options.in_doubt
+    mode: Mode = options.mode or "pipelining"
     with TemporaryDirectory() as name:
         if options.calls:
-            accounts = kill_at_each_call(Path(name), policy, chunking=chunking)
+            accounts = kill_at_each_call(Path(name), policy, mode)
         else:
             recipients, kills = options.recipients, options.kills
-            accounts = [kill_at_random(Path(name), recipients, kills, policy, chunking=chunking)]
+            accounts = [kill_at_random(Path(name), recipients, kills, policy, mode)]
     for found in accounts:
-        print(found, "may be doubled:", found.most_doubled(policy))
+        print(
+            found,
+            "may be doubled:",
+            found.most_doubled(policy),
+            "may be in doubt:",
+            found.most_in_doubt(policy),
+        )
     return int(not all(found.is_right(policy) for found in accounts))
 
 

@@ -18,7 +18,7 @@ def main(path: str) -> None:
     before = peak()
     with Journal(path) as journal:
         for _ in range(GROUPS):
-            ids = [journal.new_id() for _ in range(GROUP)]
+            ids = journal.new_ids(GROUP)
             new = [(at, f"people.csv:{at * 7919 % 199_999}", f"u{at}@a.example") for at in ids]
             journal.write(new=new, again=[], settled=[])
             journal.commit()

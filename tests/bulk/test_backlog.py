@@ -1,18 +1,17 @@
-"""bulk/backlog.py: tasks that wait for their time."""
+"""Backlog of bulk/job_queue.py: tasks that wait for their time."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from csmtplib.bulk.backlog import Backlog
-from csmtplib.bulk.delivery import Job
+from csmtplib.bulk.job_queue import Backlog
 from csmtplib.bulk.task import Task
 from csmtplib.protocol.mail_object import MailObject
 
 
 def task(key: int) -> Task:
-    return Task(Job(key, MailObject("a@x.test", "b@y.test", b"x")), ["b@y.test"], now=0.0)
+    return Task(key, MailObject("a@x.test", "b@y.test", b"x"), ["b@y.test"], 0.0)
 
 
 def keys(tasks: object) -> list[object]:
@@ -21,8 +20,8 @@ def keys(tasks: object) -> list[object]:
 
 def test_an_empty_one() -> None:
     backlog = Backlog()
-    assert len(backlog) == 0
-    assert not backlog
+    assert len(backlog.heap) == 0
+    assert not backlog.heap
     assert backlog.due_in(5.0) is None
     assert list(backlog.due(5.0)) == backlog.clear() == []
 
@@ -34,9 +33,9 @@ def test_tasks_come_when_they_are_due() -> None:
     assert backlog.due_in(4.0) == 6.0
     assert keys(backlog.due(9.9)) == []
     assert keys(backlog.due(10.0)) == [1]
-    assert len(backlog) == 2
+    assert len(backlog.heap) == 2
     assert keys(backlog.due(100.0)) == [2, 0]
-    assert not backlog
+    assert not backlog.heap
 
 
 def test_what_is_late_is_due_now() -> None:
@@ -58,7 +57,7 @@ def test_taking_one_at_a_time() -> None:
     for number in range(3):
         backlog.add(10.0 + number, task(number))
     assert next(backlog.due(100.0)).key == 0
-    assert len(backlog) == 2
+    assert len(backlog.heap) == 2
     assert backlog.due_in(0.0) == 11.0
 
 
@@ -78,7 +77,7 @@ def test_clearing() -> None:
     for number, due in enumerate((30.0, 10.0, 20.0, 10.0)):
         backlog.add(due, task(number))
     assert keys(backlog.clear()) == [1, 3, 2, 0]
-    assert not backlog
+    assert not backlog.heap
     assert backlog.due_in(0.0) is None
 
 
@@ -92,6 +91,6 @@ def test_none_comes_before_its_time_and_none_is_lost(dues: list[float], now: flo
         (number for number, due in enumerate(dues) if due <= now), key=lambda at: dues[at]
     )
     left = [due for due in dues if due > now]
-    assert len(backlog) == len(left)
+    assert len(backlog.heap) == len(left)
     assert backlog.due_in(0.0) == (min(left) if left else None)
     assert sorted(map(str, [*taken, *keys(backlog.clear())])) == sorted(map(str, range(len(dues))))

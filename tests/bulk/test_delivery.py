@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from csmtplib.bulk.delivery import Delivery, Job, job
+from csmtplib.bulk.delivery import Delivery, Job, keyed_mail
 from csmtplib.protocol.mail_object import MailObject
 from csmtplib.protocol.outcome import Reply, State
 
@@ -49,30 +49,32 @@ def test_a_server_that_said_nothing_enhanced() -> None:
 @pytest.mark.parametrize("key", ["", "a", "ä", "日本", 0, -1, (1 << 63) - 1, -(1 << 63)])
 def test_keys(key: str | int) -> None:
     made = Job(key, MAIL)
-    assert job(made, 7) is made
+    found_key, mail = keyed_mail(made)
+    assert (found_key, type(found_key)) == (key, type(key))
+    assert mail is MAIL
 
 
 @pytest.mark.parametrize("key", [1 << 63, -(1 << 63) - 1, "\ud800"])
 def test_keys_that_no_journal_holds(key: Any) -> None:
     with pytest.raises(ValueError, match=r"64 bits|surrogates"):
-        job(Job(key, MAIL), 7)
+        keyed_mail(Job(key, MAIL))
 
 
 @pytest.mark.parametrize("key", [None, 1.5, b"a", True, ("a",)])
 def test_what_is_no_key(key: Any) -> None:
-    with pytest.raises(TypeError, match="a key is an int or a str"):
-        job(Job(key, MAIL), 7)
+    with pytest.raises(TypeError, match="key must be an int or a str, not "):
+        keyed_mail(Job(key, MAIL))
 
 
-def test_what_is_no_job_yet_has_its_number_for_a_key() -> None:
+def test_messages_of_all_kinds() -> None:
     message = EmailMessage()
     message["From"], message["To"] = "a@x.test", "b@y.test"
     for item in (MAIL, ("a@x.test", "b@y.test", b"x"), message):
-        made = job(item, 7)
-        assert (made.key, made.mail.from_addr) == (7, "a@x.test")
+        key, mail = keyed_mail(Job(7, item))  # type: ignore[arg-type]
+        assert (key, mail.from_addr) == (7, "a@x.test")
 
 
 @pytest.mark.parametrize("item", [42, None, "text", ("a@x.test",)])
 def test_what_is_no_message(item: Any) -> None:
     with pytest.raises((TypeError, ValueError)):
-        job(item, 7)
+        keyed_mail(Job(7, item))

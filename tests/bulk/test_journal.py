@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ from csmtplib.bulk.journal_view import JournalView, Recipient
 from ..requirements import needs_resource_limits, needs_symbolic_links
 
 TIME = 1_764_000_000.25
+LOST = "the sender ended before an outcome was recorded"
 
 
 def settled(state: str, at: int, *, due: float | None = None, time: float = TIME) -> Settled:
@@ -30,8 +32,8 @@ def settled(state: str, at: int, *, due: float | None = None, time: float = TIME
 
 
 def arm(journal: Journal, *keys_and_addresses: tuple[str | int, str]) -> list[int]:
-    """Has new recipients armed on disk; their ids."""
-    new = [(journal.new_id(), *each) for each in keys_and_addresses]
+    """Records new recipients as sending, on disk; their ids."""
+    new = [(journal.new_ids(1)[0], *each) for each in keys_and_addresses]
     journal.write(new=new, again=[], settled=[])
     journal.commit()
     return [each[0] for each in new]
@@ -52,14 +54,14 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "campaign.journal"
 
 
-def test_what_is_new_is_armed(path: Path) -> None:
+def test_what_is_new_is_sending(path: Path) -> None:
     with Journal(path) as journal:
         assert journal.recovered == 0
         assert arm(journal, ("a", "ann@a.example"), (7, "bob@b.example")) == [1, 2]
         assert rows(path)[0] == Recipient(
-            1, "a", "ann@a.example", "armed", 1, None, None, None, None, None, None, None
+            1, "a", "ann@a.example", "sending", 1, None, None, None, None, None, None, None
         )
-        assert journal.counts() == {"armed": 2}
+        assert journal.counts() == {"sending": 2}
 
 
 @pytest.mark.parametrize("state", ["accepted", "rejected", "in doubt", "deferred"])
@@ -91,7 +93,9 @@ def test_what_is_given_back_unsent_had_no_first_attempt(path: Path) -> None:
         [at] = arm(journal, ("a", "ann@a.example"))
         settle(journal, settled("queued", at))
     with Journal(path) as journal:
-        assert journal.entries("a") == [Entry(1, "ann@a.example", "queued", 1, None, None)]
+        assert journal.entries("a") == [
+            Entry(1, "ann@a.example", "queued", 1, None, None, 250, "OK")
+        ]
 
 
 def test_the_first_attempt_stays_the_first(path: Path) -> None:
@@ -101,23 +105,23 @@ def test_the_first_attempt_stays_the_first(path: Path) -> None:
         journal.write(new=[], again=[(at, 2)], settled=[])
         journal.commit()
         [row] = rows(path)
-        assert (row.state, row.attempts, row.first, row.due) == ("armed", 2, TIME, None)
+        assert (row.state, row.attempts, row.first, row.due) == ("sending", 2, TIME, None)
         settle(journal, settled("accepted", at, time=TIME + 61))
     [row] = rows(path)
     assert (row.state, row.attempts, row.first, row.time) == ("accepted", 2, TIME, TIME + 61)
 
 
-def test_settled_and_armed_again_in_one_group_is_armed(path: Path) -> None:
+def test_settled_and_sent_again_in_one_group_is_sending(path: Path) -> None:
     with Journal(path) as journal:
         [at] = arm(journal, ("a", "ann@a.example"))
         journal.write(new=[], again=[(at, 2)], settled=[settled("deferred", at)])
         journal.commit()
-        assert journal.counts() == {"armed": 1}
+        assert journal.counts() == {"sending": 1}
 
 
 def test_new_and_settled_in_one_group_is_settled(path: Path) -> None:
     with Journal(path) as journal:
-        at = journal.new_id()
+        at = journal.new_ids(1)[0]
         journal.write(new=[(at, 1, "a@a.example")], again=[], settled=[settled("rejected", at)])
         journal.commit()
         assert journal.counts() == {"rejected": 1}
@@ -184,7 +188,7 @@ def test_no_state_but_those_there_are(path: Path) -> None:
         arm(journal, ("a", "ann@a.example"))
         with pytest.raises(JournalError):
             settle(journal, settled("sent", 1))
-    assert rows(path)[0].state == "armed"
+    assert rows(path)[0].state == "sending"
 
 
 def test_a_failure_is_for_good(path: Path) -> None:
@@ -216,7 +220,7 @@ def test_a_closed_journal_refuses_everything_and_closes_again(path: Path) -> Non
 # Resuming
 
 
-def test_what_was_armed_is_in_doubt_after_a_restart(path: Path) -> None:
+def test_what_was_sending_is_in_doubt_after_a_restart(path: Path) -> None:
     with Journal(path) as journal:
         arm(journal, ("a", "ann@a.example"), ("b", "bob@b.example"))
         settle(journal, settled("accepted", 2))
@@ -226,13 +230,13 @@ def test_what_was_armed_is_in_doubt_after_a_restart(path: Path) -> None:
         # It is on disk at once, not with the next group.
         [ann, bob] = rows(path)
         assert (ann.state, ann.code) == ("in doubt", None)
-        assert ann.reply == "the sender ended before an outcome was recorded"
+        assert ann.reply == LOST
         assert (bob.state, bob.code) == ("accepted", 250)
     with Journal(path) as journal:
         assert journal.recovered == 0
 
 
-def test_what_is_in_doubt_may_be_armed_again(path: Path) -> None:
+def test_what_is_in_doubt_may_be_sent_again(path: Path) -> None:
     with Journal(path) as journal:
         arm(journal, ("a", "ann@a.example"))
     with Journal(path) as journal:
@@ -252,8 +256,8 @@ def test_entries_are_those_of_former_runs_by_key(path: Path) -> None:
     with Journal(path) as journal:
         assert journal.has_history
         assert journal.entries(1) == [
-            Entry(1, "ann@a.example", "deferred", 1, TIME + 60, TIME),
-            Entry(3, "cid@c.example", "in doubt", 1, None, None),
+            Entry(1, "ann@a.example", "deferred", 1, TIME + 60, TIME, 250, "OK"),
+            Entry(3, "cid@c.example", "in doubt", 1, None, None, None, LOST),
         ]
         assert [entry.recipient for entry in journal.entries("1")] == ["bob@b.example"]
         assert journal.entries("2") == []
@@ -266,7 +270,7 @@ def test_entries_do_not_wait_for_a_group_that_is_open(path: Path) -> None:
         arm(journal, ("a", "ann@a.example"))
         settle(journal, settled("accepted", 1))
     with Journal(path) as journal:
-        journal.write(new=[(journal.new_id(), "b", "bob@b.example")], again=[], settled=[])
+        journal.write(new=[(journal.new_ids(1)[0], "b", "bob@b.example")], again=[], settled=[])
         assert [entry.state for entry in journal.entries("a")] == ["accepted"]
         journal.commit()
 
@@ -277,13 +281,13 @@ def test_another_thread_commits_while_entries_are_looked_up(path: Path) -> None:
         settle(journal, *(settled("accepted", at) for at in ids))
     with Journal(path) as journal, ThreadPoolExecutor(1) as thread:
         for number in range(0, 500, 10):
-            new = [(journal.new_id(), f"new {number}", "bob@b.example")]
+            new = [(journal.new_ids(1)[0], f"new {number}", "bob@b.example")]
             journal.write(new=new, again=[], settled=[])
             committed = thread.submit(journal.commit)
             for key in range(number, number + 10):
                 assert [entry.state for entry in journal.entries(key)] == ["accepted"]
             committed.result(timeout=60)
-        assert journal.counts() == {"accepted": 500, "armed": 50}
+        assert journal.counts() == {"accepted": 500, "sending": 50}
 
 
 def test_parameters_last_and_may_be_changed(path: Path) -> None:
@@ -297,6 +301,91 @@ def test_parameters_last_and_may_be_changed(path: Path) -> None:
         assert view.parameters() == {"id": "2f", "template": "lettre d'été.txt"}
 
 
+def test_parameters_may_be_replaced(path: Path) -> None:
+    with Journal(path) as journal:
+        journal.set_parameters({"id": "1f", "limit": "3"})
+        journal.set_parameters({"id": "2f"}, replace=True)
+        assert journal.parameters() == {"id": "2f"}
+
+
+# What somebody decides
+
+REFUSALS = [
+    (550, "5.1.1"),
+    (550, "5.7.1"),
+    (554, "5.7.26"),
+    (530, None),
+    (451, "4.7.1"),
+    (None, None),
+    (521, "5.17.1"),
+]
+
+
+@pytest.mark.parametrize(
+    ("code", "chosen"),
+    [
+        (None, [1, 2, 3, 4, 5, 6, 7]),
+        ("550", [1, 2]),
+        ("53x", [4]),
+        ("5xx", [1, 2, 3, 4, 7]),
+        ("4XX", [5]),
+        ("5.7.1", [2]),
+        ("5.7", [2, 3]),
+        ("5.7.x", [2, 3]),
+        ("x.7.1", [2, 5]),
+        ("5.x.x", [1, 2, 3, 7]),
+        ("5.7.2", []),
+        ("421", []),
+    ],
+)
+def test_refused_recipients_are_tried_again(
+    path: Path, code: str | None, chosen: list[int]
+) -> None:
+    with Journal(path) as journal:
+        arm(journal, *((at, f"r{at}@a.example") for at in range(1, 9)))
+        for at, (basic, enhanced) in enumerate(REFUSALS, 1):
+            journal.write(
+                new=[],
+                again=[],
+                settled=[("rejected", None, basic, enhanced, "no", "mx:25", TIME, at)],
+            )
+        settle(journal, settled("accepted", 8))
+    with Journal(path) as journal:
+        assert journal.retry_rejected(code) == len(chosen)
+        # On disk.
+        assert [each.id for each in rows(path) if each.state == "deferred"] == chosen
+        for at in chosen:
+            [entry] = journal.entries(at)
+            assert (entry.state, entry.due, entry.first) == ("deferred", None, None)
+            assert (entry.attempts, entry.code) == (1, REFUSALS[at - 1][0])
+        assert journal.counts()["accepted"] == 1
+
+
+@pytest.mark.parametrize(
+    "code", ["", "x", "5", "55", "5500", "650", "5.7.1.1", "3.1.1", "a.journal"]
+)
+def test_what_is_no_code(path: Path, code: str) -> None:
+    with Journal(path) as journal:
+        with pytest.raises(ValueError, match="is no code"):
+            journal.retry_rejected(code)
+        # It may be used on.
+        assert journal.counts() == {}
+
+
+def test_what_is_in_doubt_may_be_taken_as_accepted(path: Path) -> None:
+    with Journal(path) as journal:
+        arm(journal, (1, "ann@a.example"), (2, "bob@b.example"))
+        settle(journal, settled("rejected", 2))
+    with Journal(path) as journal:
+        arm(journal, (3, "cid@c.example"))
+        assert journal.accept_in_doubt(TIME + 9) == 1
+        ann, bob, cid = rows(path)
+        assert (ann.state, ann.time) == ("accepted", TIME + 9)
+        assert ann.reply == f"was in doubt, and is taken as accepted; {LOST}"
+        # What is under way at this moment is not.
+        assert (bob.state, cid.state) == ("rejected", "sending")
+
+
 # Groups
 
 
@@ -308,9 +397,35 @@ def test_a_group_is_due_by_its_number_or_by_its_oldest(path: Path) -> None:
         assert journal.due_in(100.0, 10, 100.0) == 0.0
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"path": None}, "path must be the path of a file, as a str or a Path, not None"),
+        ({"path": b"x"}, "path must be the path of a file"),
+        ({"path": 5}, "path must be the path of a file"),
+        ({"group_rows": "5"}, "group_rows must be a whole number of at least 1, not '5'"),
+        ({"group_rows": 1.5}, "group_rows must be a whole number"),
+        ({"group_seconds": "1s"}, "group_seconds must be a number of seconds, not '1s'"),
+    ],
+    ids=str,
+)
+def test_arguments_of_another_kind(path: Path, arguments: dict[str, Any], said: str) -> None:
+    """T26"""
+    with pytest.raises(TypeError, match=said):
+        Journal(**{"path": path, **arguments})
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("journal", [None, 5, b"x"])
+def test_what_is_no_path_of_a_journal_to_read(journal: Any) -> None:
+    """T26"""
+    with pytest.raises(TypeError, match="path must be the path of a file, as a str or a Path, not"):
+        JournalView(journal)
+
+
 @pytest.mark.parametrize(("number", "seconds"), [(0, 1.0), (1, -1.0), (1, math.nan), (1, math.inf)])
 def test_groups_that_cant_be(path: Path, number: int, seconds: float) -> None:
-    with pytest.raises(ValueError, match="group_rows"):
+    with pytest.raises(ValueError, match=r"group_(rows|seconds) must be "):
         Journal(path, group_rows=number, group_seconds=seconds)
     assert not path.exists()
 
@@ -341,18 +456,18 @@ def test_another_process_keeps_it_until_it_dies(path: Path) -> None:
         "import sys; from csmtplib.bulk.journal import Journal\n"
         "journal = Journal(sys.argv[1])\n"
         "journal.write(new=[(1, 'a', 'ann@a.example')], again=[], settled=[])\n"
-        "journal.commit(); print('armed', flush=True); sys.stdin.read()"
+        "journal.commit(); print('sending', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", hold, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as holder:
         try:
             assert holder.stdout is not None
-            assert holder.stdout.readline().strip() == b"armed"
+            assert holder.stdout.readline().strip() == b"sending"
             with pytest.raises(JournalError, match=f"in use by process {holder.pid}: wait"):
                 Journal(path)
             # The refused one has changed nothing.
-            assert [row.state for row in rows(path)] == ["armed"]
+            assert [row.state for row in rows(path)] == ["sending"]
         finally:
             holder.kill()
     with Journal(path) as journal:
@@ -366,10 +481,61 @@ def test_a_journal_of_a_newer_format_is_left_alone(path: Path) -> None:
     connection.close()
     before = path.read_bytes()
     for opener in (Journal, JournalView):
-        with pytest.raises(JournalError, match=r"has format 2, .*update csmtplib"):
+        with pytest.raises(JournalError, match=r"has format 3, .*formats up to 2: update csmtplib"):
             opener(path)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_journal_of_the_first_version_is_updated(version_1: Path, tmp_path: Path) -> None:
+    with Journal(version_1) as journal:
+        assert journal.recovered == 1
+        assert journal.counts() == {"accepted": 1, "deferred": 1, "in doubt": 1, "queued": 1}
+        assert journal.parameters() == {"version": "0.1"}
+        assert journal.entries("2") == [
+            Entry(2, "b2@y.test", "deferred", 2, 1e9, 1e9, 451, "4.7.1 later")
+        ]
+        assert journal.new_ids(1) == [6]
+        journal.write(new=[(6, 6, "b6@y.test")], again=[], settled=[])
+    Journal(tmp_path / "new").close()
+    assert schema(version_1) == schema(tmp_path / "new")
+    assert [row.state for row in rows(version_1)][-1] == "sending"
+
+
+def schema(path: Path) -> list[object]:
+    connection = sqlite3.connect(path)
+    try:
+        # A table that was renamed may have its name quoted.
+        found = connection.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name")
+        return [*found, *connection.execute("PRAGMA user_version")]
+    finally:
+        connection.close()
+
+
+def test_a_journal_of_the_first_version_is_reported(version_1: Path) -> None:
+    before = version_1.read_bytes()
+    with JournalView(version_1) as view:
+        assert view.counts() == {"accepted": 1, "deferred": 1, "sending": 1, "queued": 1}
+        assert [row.state for row in view.rows()] == ["accepted", "deferred", "sending", "queued"]
+        assert [row.id for row in view.rows("sending")] == [3]
+        (domain,) = view.by_domain()
+        assert (domain.recipients, domain.sending) == (4, 1)
+        assert view.span() == (1e9, 1e9)
+    assert version_1.read_bytes() == before
+
+
+def test_an_update_that_fails_changes_nothing(
+    version_1: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = rows(version_1)
+    with monkeypatch.context() as patch:
+        *statements, last = journal_format._UPDATE
+        patch.setattr(journal_format, "_UPDATE", (*statements, "SELECT no_such_thing", last))
+        with pytest.raises(JournalError, match="no_such_thing"):
+            Journal(version_1)
+    assert rows(version_1) == before
+    with Journal(version_1) as journal:
+        assert journal.recovered == 1
 
 
 def test_a_database_of_somebody_else_is_left_alone(path: Path) -> None:
@@ -438,7 +604,7 @@ def test_closing_leaves_one_file(path: Path) -> None:
         arm(journal, ("a", "ann@a.example"))
         assert path.with_name(f"{path.name}-wal").exists()
         with JournalView(path) as view:
-            assert view.counts() == {"armed": 1}
+            assert view.counts() == {"sending": 1}
     assert list(path.parent.iterdir()) == [path]
     # And resuming it does too, with what that looks up.
     with Journal(path) as journal:
@@ -463,10 +629,10 @@ def log_size(path: Path) -> int:
 
 
 def fill(journal: Journal, numbers: Iterable[int]) -> int:
-    """Has recipients armed, in groups of a thousand; how many octets their addresses have."""
+    """Records recipients as sending, in groups of a thousand; the bytes of their addresses."""
     octets = 0
     for _ in numbers:
-        new = [(journal.new_id(), "k", "x" * 1000) for _ in range(1000)]
+        new = [(journal.new_ids(1)[0], "k", "x" * 1000) for _ in range(1000)]
         octets += 1_000_000
         journal.write(new=new, again=[], settled=[])
         journal.commit()
@@ -512,10 +678,10 @@ def test_the_log_shrinks_after_a_reader_that_held_it(path: Path) -> None:
 def test_closing_empties_the_log_for_a_reader_that_stays(path: Path) -> None:
     with Journal(path) as journal, JournalView(path) as view:
         arm(journal, ("a", "ann@a.example"))
-        assert view.counts() == {"armed": 1}
+        assert view.counts() == {"sending": 1}
         journal.close()
         assert log_size(path) == 0
-        assert view.counts() == {"armed": 1}
+        assert view.counts() == {"sending": 1}
     assert list(path.parent.iterdir()) == [path]
 
 

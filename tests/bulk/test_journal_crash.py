@@ -56,7 +56,7 @@ def groups_in(path: Path) -> int:
         assert (row.state, row.code, row.enhanced) == ("accepted", 250, "2.0.0")
         assert (row.reply, row.host) == (f"queued as {row.id}", "mx.example:25")
         assert row.first == row.time == row.id
-    assert {row.state for row in rows[-GROUP:]} <= {"armed"}
+    assert {row.state for row in rows[-GROUP:]} <= {"sending"}
     with Journal(path) as journal:
         assert journal.recovered == (GROUP if groups else 0)
     again = read(path)

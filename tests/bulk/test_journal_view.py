@@ -38,7 +38,7 @@ def campaign(path: Path) -> Iterator[Path]:
         "gus@c.example",
     ]
     with Journal(path) as journal:
-        new = [(journal.new_id(), f"key{n}", each) for n, each in enumerate(addresses, 1)]
+        new = [(journal.new_ids(1)[0], f"key{n}", each) for n, each in enumerate(addresses, 1)]
         journal.write(new=new, again=[], settled=[])
         journal.write(
             new=[],
@@ -67,7 +67,7 @@ def test_counts(campaign: Path) -> None:
             "deferred": 1,
             "in doubt": 1,
             "queued": 1,
-            "armed": 1,
+            "sending": 1,
         }
 
 
@@ -116,7 +116,7 @@ def test_over_time(campaign: Path) -> None:
 
 def test_rows_come_in_their_order_however_many(path: Path) -> None:
     with Journal(path) as journal:
-        ids = [journal.new_id() for _ in range(2500)]
+        ids = journal.new_ids(2500)
         journal.write(new=[(at, at, "ann@a.example") for at in ids], again=[], settled=[])
     with JournalView(path) as view:
         assert [row.id for row in view.rows()] == ids
@@ -130,8 +130,8 @@ def test_a_view_sees_what_is_committed_after_it_was_opened(path: Path) -> None:
         journal.write(new=[(1, 7, "ann@a.example")], again=[], settled=[])
         assert view.counts() == {}
         journal.commit()
-        assert view.counts() == {"armed": 1}
-        assert [(row.key, row.state) for row in view.rows()] == [(7, "armed")]
+        assert view.counts() == {"sending": 1}
+        assert [(row.key, row.state) for row in view.rows()] == [(7, "sending")]
 
 
 def test_a_view_owns_nothing(path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_view_leaves_what_it_found(campaign: Path, tmp_path: Path) -> None:
         before = list(view.rows())
     with JournalView(campaign) as view:
         assert list(view.rows()) == before
-    assert "armed" in {row.state for row in before}
+    assert "sending" in {row.state for row in before}
 
 
 def test_a_view_of_a_closed_journal_leaves_one_file(path: Path) -> None:
@@ -165,7 +165,7 @@ def test_there_has_to_be_a_journal(path: Path) -> None:
 
 def test_a_damaged_journal_is_told(path: Path) -> None:
     with Journal(path) as journal:
-        new = [(journal.new_id(), n, "ann@a.example") for n in range(2000)]
+        new = [(journal.new_ids(1)[0], n, "ann@a.example") for n in range(2000)]
         journal.write(new=new, again=[], settled=[])
     octets = path.read_bytes()
     path.write_bytes(octets[:8192] + b"\xff" * (len(octets) - 8192))

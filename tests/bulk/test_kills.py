@@ -38,7 +38,9 @@ def kills(*options: str, **environment: str) -> list[dict[str, int]]:
     ]
 
 
-@pytest.mark.parametrize("gear", ["--chunking", ""], ids=["chunking", "data"])
+@pytest.mark.parametrize(
+    "gear", ["--chunking", "", "--lockstep"], ids=["chunking", "data", "lockstep"]
+)
 @pytest.mark.parametrize("policy", ["hold", "resend"])
 def test_a_campaign_that_is_killed_again_and_again(policy: str, gear: str) -> None:
     size = ["--recipients", "2500", "--kills", "25"]

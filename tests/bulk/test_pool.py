@@ -16,8 +16,8 @@ from csmtplib.bulk.pool import (
     LONGEST_PAUSE,
     OUTAGE_SECONDS,
     SIGN_SECONDS,
+    ConnectionStatistics,
     Pool,
-    Slot,
 )
 
 MANY = 1000
@@ -38,13 +38,18 @@ def pool(
     )
 
 
-def open_all(the: Pool, now: float, count: int) -> list[Slot]:
+def open_all(the: Pool, now: float, count: int) -> list[ConnectionStatistics]:
     """Has so many connections open."""
-    slots = []
+    connections = []
     for _ in range(count):
         the.begun()
-        slots.append(the.opened(now))
-    return slots
+        connections.append(the.opened(now))
+    return connections
+
+
+def opens_in(the: Pool, now: float) -> float:
+    """Seconds in which no connection is opened."""
+    return max(0.0, the._opens - now, the.resumes_in(now))
 
 
 def fail(the: Pool, now: float, *, is_busy: bool = False) -> None:
@@ -53,11 +58,13 @@ def fail(the: Pool, now: float, *, is_busy: bool = False) -> None:
     the.failed(now, is_busy=is_busy)
 
 
-def sent(slot: Slot, count: int, now: float) -> None:
+def sent(connection: ConnectionStatistics, count: int, now: float) -> None:
     """Messages that a connection was given, and that were answered."""
     for _ in range(count):
-        slot.give(now)
-    slot.answer(now, count)
+        connection.give(now, 1)
+    connection.begun += count
+    connection.accepted += count
+    connection.answer(now, count)
 
 
 # How many to open
@@ -75,8 +82,8 @@ def test_the_first_connection_is_opened_alone() -> None:
 def test_the_first_of_a_later_run_is_none() -> None:
     """Once the server is known, it is so for good."""
     the = pool()
-    (slot,) = open_all(the, 0.0, 1)
-    the.closed(slot, 1.0, by_server=False)
+    (connection,) = open_all(the, 0.0, 1)
+    the.closed(connection, 1.0, by_server=False)
     assert the.to_open(1.0, MANY) == 8
 
 
@@ -123,11 +130,11 @@ def test_it_is_half_of_those_that_are_open() -> None:
 
 def test_one_connection_is_always_left() -> None:
     the = pool()
-    (slot,) = open_all(the, 0.0, 1)
+    (connection,) = open_all(the, 0.0, 1)
     for number in range(3):
         the.throttled(10.0 * number, pause=False)
         assert the.limit == 1
-    the.closed(slot, 40.0, by_server=True, with_421=True)
+    the.closed(connection, 40.0, by_server=True, with_421=True)
     assert the.limit == 1
     assert the.to_open(40.0 + LONGEST_PAUSE, MANY) >= 1
 
@@ -170,15 +177,15 @@ def test_it_does_not_ease_while_there_are_signs() -> None:
 
 def test_connections_over_the_limit_are_closed() -> None:
     the = pool()
-    slots = open_all(the, 0.0, 8)
+    connections = open_all(the, 0.0, 8)
     the.throttled(1.0, pause=False)
     closed = 0
-    for slot in slots:
-        if the.is_spent(slot, 1.0):
-            the.closed(slot, 1.0, by_server=False)
+    for connection in connections:
+        if the.is_spent(connection, 1.0):
+            the.closed(connection, 1.0, by_server=False)
             closed += 1
     assert closed == 4
-    assert len(the.slots) == 4
+    assert len(the.open) == 4
 
 
 # Pauses
@@ -189,7 +196,7 @@ def test_a_pause_stops_all() -> None:
     fail(the, 0.0)
     the.throttled(10.0, pause=True)
     assert the.resumes_in(10.0) == FIRST_PAUSE
-    assert the.opens_in(10.0) == FIRST_PAUSE
+    assert opens_in(the, 10.0) == FIRST_PAUSE
     assert the.to_open(10.0 + FIRST_PAUSE / 2, MANY) == 0
     assert the.resumes_in(10.0 + FIRST_PAUSE / 2) == FIRST_PAUSE / 2
     assert the.resumes_in(10.0 + FIRST_PAUSE) == 0.0
@@ -199,7 +206,7 @@ def test_a_pause_stops_all() -> None:
 def test_a_sign_without_a_pause_stops_nothing() -> None:
     the = pool()
     the.throttled(10.0, pause=False)
-    assert the.resumes_in(10.0) == the.opens_in(10.0) == 0.0
+    assert the.resumes_in(10.0) == opens_in(the, 10.0) == 0.0
 
 
 def pauses(the: Pool, now: float, count: int) -> list[float]:
@@ -254,7 +261,7 @@ def test_the_wait_for_the_next_try_is_doubled_up_to_the_longest() -> None:
     now, waits = 64.0, []
     for _ in range(10):
         fail(the, now)
-        waits.append(the.opens_in(now))
+        waits.append(opens_in(the, now))
         assert the.to_open(now + waits[-1] / 2, MANY) == 0
         now += waits[-1]
         assert the.to_open(now, MANY) > 0
@@ -265,7 +272,7 @@ def test_the_wait_is_bounded_after_any_number_of_failures() -> None:
     the = pool()
     for number in range(5000):
         fail(the, 100.0 * number)
-    assert the.opens_in(100.0 * 4999) == LONGEST_DELAY
+    assert opens_in(the, 100.0 * 4999) == LONGEST_DELAY
 
 
 def test_one_that_can_be_opened_ends_the_row() -> None:
@@ -274,7 +281,7 @@ def test_one_that_can_be_opened_ends_the_row() -> None:
         fail(the, 10.0)
     open_all(the, 100.0, 1)
     fail(the, 100.0)
-    assert the.opens_in(100.0) == FIRST_DELAY
+    assert opens_in(the, 100.0) == FIRST_DELAY
 
 
 def test_what_is_sent_goes_on_meanwhile() -> None:
@@ -316,7 +323,7 @@ def test_openings_that_fail_together_are_one_failure() -> None:
         the.begun()
     for _ in range(8):
         the.failed(10.0, is_busy=False)
-    assert the.opens_in(10.0) <= 2 * FIRST_DELAY
+    assert opens_in(the, 10.0) <= 2 * FIRST_DELAY
 
 
 def test_one_that_can_be_opened_ends_the_wait() -> None:
@@ -327,7 +334,7 @@ def test_one_that_can_be_opened_ends_the_wait() -> None:
     for _ in range(7):
         fail(the, 10.0)
     the.opened(10.1)
-    assert the.opens_in(10.1) <= FIRST_DELAY
+    assert opens_in(the, 10.1) <= FIRST_DELAY
 
 
 # A server that is away
@@ -335,8 +342,8 @@ def test_one_that_can_be_opened_ends_the_wait() -> None:
 
 def test_a_server_may_be_away_for_a_while() -> None:
     the = pool()
-    (slot,) = open_all(the, 0.0, 1)
-    the.closed(slot, 9.0, by_server=True)
+    (connection,) = open_all(the, 0.0, 1)
+    the.closed(connection, 9.0, by_server=True)
     assert not the.is_away(9.0)
     fail(the, 10.0)
     assert not the.is_away(10.0 + OUTAGE_SECONDS - 1)
@@ -347,8 +354,8 @@ def test_a_server_may_be_away_for_a_while() -> None:
 def test_a_server_that_comes_back_is_not_away() -> None:
     the = pool()
     fail(the, 10.0)
-    (slot,) = open_all(the, 500.0, 1)
-    the.closed(slot, 550.0, by_server=True)
+    (connection,) = open_all(the, 500.0, 1)
+    the.closed(connection, 550.0, by_server=True)
     fail(the, 650.0)
     assert not the.is_away(650.0)
     assert the.is_away(650.0 + OUTAGE_SECONDS)
@@ -364,9 +371,9 @@ def test_a_server_with_an_open_connection_is_not_away() -> None:
 def test_the_outage_begins_when_the_last_connection_is_gone() -> None:
     """A server that takes one connection has refused others all the time."""
     the = pool()
-    (slot,) = open_all(the, 0.0, 1)
+    (connection,) = open_all(the, 0.0, 1)
     fail(the, 1.0, is_busy=True)
-    the.closed(slot, 2 * OUTAGE_SECONDS, by_server=True)
+    the.closed(connection, 2 * OUTAGE_SECONDS, by_server=True)
     fail(the, 2 * OUTAGE_SECONDS + 1, is_busy=True)
     assert not the.is_away(2 * OUTAGE_SECONDS + 1)
 
@@ -376,47 +383,47 @@ def test_the_outage_begins_when_the_last_connection_is_gone() -> None:
 
 def test_a_connection_takes_so_many_messages() -> None:
     the = pool(max_per_connection=10)
-    (slot,) = open_all(the, 0.0, 1)
-    assert the.room(slot) == 10
-    sent(slot, 9, 1.0)
-    assert (the.room(slot), the.is_spent(slot, 1.0)) == (1, False)
-    sent(slot, 1, 1.0)
-    assert (the.room(slot), the.is_spent(slot, 1.0)) == (0, True)
+    (connection,) = open_all(the, 0.0, 1)
+    assert the.room(connection) == 10
+    sent(connection, 9, 1.0)
+    assert (the.room(connection), the.is_spent(connection, 1.0)) == (1, False)
+    sent(connection, 1, 1.0)
+    assert (the.room(connection), the.is_spent(connection, 1.0)) == (0, True)
 
 
 def test_a_connection_takes_any_number_of_messages() -> None:
     the = pool()
-    (slot,) = open_all(the, 0.0, 1)
-    sent(slot, 1_000_000, 1.0)
-    assert (the.room(slot), the.is_spent(slot, 1.0)) == (math.inf, False)
+    (connection,) = open_all(the, 0.0, 1)
+    sent(connection, 1_000_000, 1.0)
+    assert (the.room(connection), the.is_spent(connection, 1.0)) == (math.inf, False)
 
 
 def test_a_connection_has_an_age() -> None:
     the = pool(max_connection_seconds=60.0)
-    (slot,) = open_all(the, 10.0, 1)
-    slot.used = 69.0
-    assert not the.is_spent(slot, 69.5)
-    assert the.is_spent(slot, 70.0)
+    (connection,) = open_all(the, 10.0, 1)
+    connection.used = 69.0
+    assert not the.is_spent(connection, 69.5)
+    assert the.is_spent(connection, 70.0)
 
 
 def test_a_connection_is_idle_for_so_long() -> None:
     the = pool(idle_seconds=5.0)
-    (slot,) = open_all(the, 10.0, 1)
-    assert not the.is_spent(slot, 14.5)
-    assert the.is_spent(slot, 15.0)
-    sent(slot, 1, 14.0)
-    assert not the.is_spent(slot, 18.5)
-    assert the.is_spent(slot, 19.0)
+    (connection,) = open_all(the, 10.0, 1)
+    assert not the.is_spent(connection, 14.5)
+    assert the.is_spent(connection, 15.0)
+    sent(connection, 1, 14.0)
+    assert not the.is_spent(connection, 18.5)
+    assert the.is_spent(connection, 19.0)
 
 
 def test_what_we_close_says_nothing_of_the_server() -> None:
     the = pool()
-    slots = open_all(the, 0.0, 8)
-    for slot in slots:
-        sent(slot, 7, 1.0)
-        the.closed(slot, 20.0, by_server=False)
+    connections = open_all(the, 0.0, 8)
+    for connection in connections:
+        sent(connection, 7, 1.0)
+        the.closed(connection, 20.0, by_server=False)
     assert (the.limit, the.idle_seconds, the.max_per_connection) == (8, 30.0, math.inf)
-    assert the.slots == []
+    assert the.open == []
 
 
 # What is learnt from how a server closes
@@ -424,10 +431,10 @@ def test_what_we_close_says_nothing_of_the_server() -> None:
 
 def close_after(the: Pool, count: int, now: float, *, with_421: bool = True) -> None:
     """The server closes a connection on which more was under way."""
-    (slot,) = open_all(the, now, 1)
-    sent(slot, count, now)
-    slot.give(now)
-    the.closed(slot, now, by_server=True, with_421=with_421)
+    (connection,) = open_all(the, now, 1)
+    sent(connection, count, now)
+    connection.give(now, 1)
+    the.closed(connection, now, by_server=True, with_421=with_421)
 
 
 def test_the_same_number_twice_is_the_servers_limit() -> None:
@@ -490,11 +497,11 @@ def test_421_after_messages_makes_none() -> None:
 
 def close_rested(the: Pool, seconds: float, *, with_421: bool = False) -> None:
     """The server has closed a connection that was idle, which is found when it is used again."""
-    (slot,) = open_all(the, 0.0, 1)
-    sent(slot, 5, 10.0)
+    (connection,) = open_all(the, 0.0, 1)
+    sent(connection, 5, 10.0)
     for _ in range(3):
-        slot.give(10.0 + seconds)
-    the.closed(slot, 10.5 + seconds, by_server=True, with_421=with_421)
+        connection.give(10.0 + seconds, 1)
+    the.closed(connection, 10.5 + seconds, by_server=True, with_421=with_421)
 
 
 @pytest.mark.parametrize("with_421", [False, True])
@@ -527,18 +534,30 @@ def test_one_that_was_closed_soon_was_not_closed_for_being_idle() -> None:
 
 def test_one_that_said_something_after_its_rest_was_not_closed_for_being_idle() -> None:
     the = pool()
-    (slot,) = open_all(the, 0.0, 1)
-    slot.give(10.0)
-    slot.give(10.0)
-    slot.answer(11.0, 1)
-    the.closed(slot, 12.0, by_server=True)
+    (connection,) = open_all(the, 0.0, 1)
+    connection.give(10.0, 1)
+    connection.give(10.0, 1)
+    connection.answer(11.0, 1)
+    the.closed(connection, 12.0, by_server=True)
     assert the.idle_seconds == 30.0
 
 
 def test_one_with_something_under_way_does_not_rest() -> None:
     the = pool()
-    (slot,) = open_all(the, 0.0, 1)
-    slot.give(0.0)
-    slot.give(20.0)
-    the.closed(slot, 20.0, by_server=True)
+    (connection,) = open_all(the, 0.0, 1)
+    connection.give(0.0, 1)
+    connection.give(20.0, 1)
+    the.closed(connection, 20.0, by_server=True)
     assert the.idle_seconds == 30.0
+
+
+def test_since_when_a_connection_waits_for_its_server() -> None:
+    connection = ConnectionStatistics(opened=100.0, used=100.0)
+    connection.give(105.0, 1)
+    connection.give(106.0, 1)
+    assert connection.waits_since == 105.0
+    connection.answer(107.0, 1)
+    assert connection.waits_since == 107.0
+    connection.answer(108.0, 1)
+    connection.give(120.0, 1)
+    assert connection.waits_since == 120.0

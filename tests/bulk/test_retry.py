@@ -6,7 +6,9 @@ import math
 import os
 import subprocess
 import sys
+from decimal import Decimal
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -143,6 +145,14 @@ def test_those_refused_together_do_not_come_back_together(
 def test_arguments_out_of_bounds(arguments: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Retry(**arguments)
+
+
+@pytest.mark.parametrize("name", ["first", "factor", "longest", "give_up", "jitter"])
+@pytest.mark.parametrize("value", ["5m", None, True, [1], Decimal(1)])
+def test_arguments_of_another_kind(name: str, value: Any) -> None:
+    """T26"""
+    with pytest.raises(TypeError, match=f"{name} must be a number, not "):
+        Retry(**{name: value})
 
 
 def test_what_was_never_tried() -> None:

@@ -1,27 +1,42 @@
-"""bulk/sender.py and its loop (run, intake, answers, fleet): campaigns into servers that have
+"""bulk/sender.py and what it is made of (driver, run, ...): campaigns into servers that have
 limits."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import math
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from email.message import EmailMessage
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 
-from csmtplib.bulk import BulkSender, Delivery, Job, Journal, Rate, Retry
-from csmtplib.bulk.run import Run
+from csmtplib.bulk import (
+    BulkSender,
+    Delivery,
+    Job,
+    Journal,
+    JournalError,
+    Rate,
+    Retry,
+    RunRefused,
+)
+from csmtplib.bulk.driver import Driver
+from csmtplib.bulk.journal_view import JournalView
 from csmtplib.protocol.mail_object import MailObject
 from csmtplib.protocol.outcome import State
 
 from ..faults.server import Peer, ScriptedServer
 from ..requirements import needs_reference_counts
-from .servers.throttling import ThrottlingServer
+from .servers.throttling import Connection, ThrottlingServer
 
 BODY = b"hello\r\n.\r\n" * 10
 SOON = Retry(first=0.05, longest=0.4, give_up=30, jitter=0.1)
@@ -117,6 +132,42 @@ def test_what_can_not_be_sent_is_rejected_and_the_others_are_not() -> None:
     assert len(server.log.accepted) == 2
 
 
+@pytest.mark.parametrize("with_journal", [True, False], ids=["journal", "none"])
+def test_a_key_is_used_once_in_a_run(tmp_path: Path, with_journal: bool) -> None:
+    """T12: two messages of one key were both delivered; a journal could not tell them apart."""
+    items = [job(1), job(2), job(1), job(2, "b2@y.test", "c2@y.test"), job(3)]
+    with ThrottlingServer() as server:
+        if with_journal:
+            with Journal(tmp_path / "j") as journal:
+                told = send(sender(server, journal=journal), items)
+        else:
+            told = send(sender(server), items)
+    assert server.log.deliveries() == Counter(["b1@y.test", "b2@y.test", "b3@y.test"])
+    refused = [each for each in told if each.state is State.REJECTED]
+    assert [(each.key, each.recipient) for each in refused] == [
+        ("job 1", "b1@y.test"),
+        ("job 2", "b2@y.test"),
+        ("job 2", "c2@y.test"),
+    ]
+    assert all("is that of a message before" in each.text for each in refused)
+    assert len(told) == 6
+
+
+def test_keys_that_are_numbers_and_messages_that_get_a_number() -> None:
+    """T12: a key may be the number of a message without one."""
+    plain = ("a@x.test", "b@y.test", BODY)
+    to_c, to_d = (Job(key, MailObject("a@x.test", "c@y.test", BODY)) for key in (2, 9))
+    with ThrottlingServer() as server:
+        # 1, 2, none, 2 again, 9, 6, and 7 for one more; the numbers count what is taken.
+        told = send(sender(server), [plain, plain, "no message", to_c, to_d, plain, plain])
+        told += send(sender(server), [to_c, plain, plain])
+    assert Counter((each.key, each.state) for each in told) == Counter(
+        [(key, State.ACCEPTED) for key in (1, 2, 9, 6, 7)]
+        + [(3, State.REJECTED), (2, State.REJECTED)]
+        + [(2, State.ACCEPTED), (2, State.REJECTED), (3, State.ACCEPTED)]
+    )
+
+
 def test_recipients_have_their_own_results() -> None:
     def refuse(recipient: str) -> str | None:
         return "550 5.1.1 who?" if recipient.startswith("no") else None
@@ -168,6 +219,36 @@ def test_the_number_after_which_the_server_closes_is_learnt() -> None:
     assert all_once(server, 400)
     # Each that was open by then has to find out.
     assert len(server.log.refusals) <= 8
+
+
+@pytest.mark.parametrize("unknown", [False, True], ids=["", "unknown recipients"])
+@pytest.mark.parametrize("chunking", [True, False], ids=["chunking", "data"])
+@pytest.mark.parametrize("pipelining", [True, False], ids=["pipelining", "lockstep"])
+def test_a_session_that_is_spent_and_stays_open(
+    pipelining: bool, chunking: bool, unknown: bool
+) -> None:
+    """T8: OpenSMTPD says 452 to each MAIL after a hundred messages, and keeps the connection."""
+
+    def refuse(recipient: str) -> str | None:
+        is_unknown = unknown and recipient.partition("@")[0].endswith("7")
+        return "550 5.1.1 who?" if is_unknown else None
+
+    with ThrottlingServer(
+        mails_per_connection=100, refuse=refuse, pipelining=pipelining, chunking=chunking
+    ) as server:
+        using = sender(server, connections=8)
+        began = time.monotonic()
+        told = send(using, jobs(3000))
+        took = time.monotonic() - began
+    assert took < 30
+    assert len(told) == 3000
+    assert states(told)[State.ACCEPTED] == (2700 if unknown else 3000)
+    assert {each.attempts for each in told} == {1}
+    assert set(server.log.deliveries().values()) == {1}
+    # No more than it takes, and those that were open while the number was not known.
+    assert len(server.log.connections) <= 27 + 8 + 8
+    assert using._pool.limit == 8
+    assert "it takes 100 messages per connection" in using.learned
 
 
 def test_a_limit_of_connections() -> None:
@@ -260,6 +341,212 @@ def test_rates_of_domains_are_kept_and_do_not_slow_the_others() -> None:
     assert fast[-1] < slow[10]
 
 
+def refused_run(using: BulkSender, count: int) -> tuple[RunRefused, list[Delivery]]:
+    """A run that the server refuses: how, and its results."""
+    told: list[Delivery] = []
+
+    def run() -> None:
+        for each in using.send(jobs(count)):
+            told.append(each)
+
+    with using, pytest.raises(RunRefused) as caught:
+        run()
+    assert using.status.stopped == str(caught.value)
+    return caught.value, told
+
+
+@pytest.mark.parametrize("at", ["mail", "rcpt"])
+@pytest.mark.parametrize("pipelining", [True, False], ids=["pipelining", "lockstep"])
+def test_a_login_that_was_forgotten(pipelining: bool, at: str, tmp_path: Path) -> None:
+    """T10: 530 to everything burns no recipient, and another run sends to all."""
+    said = "530 5.7.0 Authentication required"
+    refuse: Any = {"mail": {"refuse_mail": lambda *_: said}, "rcpt": {"refuse": lambda _: said}}
+    with Journal(tmp_path / "j") as journal:
+        with ThrottlingServer(pipelining=pipelining, **refuse[at]) as server:
+            using = sender(server, journal=journal)
+            error, told = refused_run(using, 2000)
+            assert error.needs_login
+            assert said in str(error)
+        assert states(told).keys() == {State.DEFERRED}
+        assert using.status.rejected == using.status.waiting == 0
+        assert set(journal.counts()) == {"queued"}
+        assert len(server.log.refusals) < 100
+    with Journal(tmp_path / "j") as journal:
+        with ThrottlingServer() as server:
+            told = send(sender(server, journal=journal), jobs(2000))
+        assert states(told) == {State.ACCEPTED: 2000}
+        assert {each.attempts for each in told} == {1}
+        assert journal.counts() == {"accepted": 2000}
+    assert all_once(server, 2000)
+
+
+def test_an_account_whose_quota_is_used_up(tmp_path: Path) -> None:
+    """T10's kind: from some message on, each MAIL is refused, whatever the connection."""
+    counter = itertools.count()
+    refuse = lambda *_: "550 5.7.1 daily quota exceeded" if next(counter) >= 300 else None  # noqa: E731
+    with Journal(tmp_path / "j") as journal:
+        with ThrottlingServer(refuse_mail=refuse) as server:
+            error, told = refused_run(sender(server, journal=journal), 2000)
+        assert "daily quota exceeded" in str(error)
+        assert states(told)[State.ACCEPTED] == len(server.log.accepted) == 300
+        assert journal.counts().keys() == {"accepted", "queued"}
+
+
+def test_a_number_of_messages_that_is_told_for_good() -> None:
+    """T8's kind: by 5yz. A fresh connection shows that it was for that one."""
+
+    def refuse(_: str, connection: Connection) -> str | None:
+        return "554 5.7.0 enough in this session" if connection.messages >= 20 else None
+
+    with ThrottlingServer(refuse_mail=refuse) as server:
+        told = send(sender(server), jobs(400))
+    assert states(told) == {State.ACCEPTED: 400}
+    assert all_once(server, 400)
+
+
+def test_a_sender_that_is_not_allowed_among_others() -> None:
+    """T10: that is about its messages, and the others are sent."""
+
+    def items() -> Iterator[Job]:
+        for number in range(500):
+            domain = "bad.test" if number % 5 == 3 else "x.test"
+            mail = MailObject(f"a@{domain}", f"b{number}@y.test", b"Subject: x\r\n\r\nx\r\n")
+            yield Job(number, mail)
+
+    refuse = lambda by, _: "550 5.7.1 not your address" if "bad" in by else None  # noqa: E731
+    with ThrottlingServer(refuse_mail=refuse) as server:
+        told = send(sender(server), items())
+    assert states(told) == {State.ACCEPTED: 400, State.REJECTED: 100}
+    assert {each.key for each in told if each.state is State.REJECTED} == set(range(3, 500, 5))
+    assert {each.attempts for each in told} == {1}
+    # How often a few refusals in a row make it look as if they were the session's is chance.
+    assert len(server.log.connections) <= 4 + 20
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"connections": 1},
+        {"connections": 4},
+        {"connections": 12},
+        {"connections": 2, "max_per_connection": 5},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("pipelining", [True, False], ids=["pipelining", "lockstep"])
+@pytest.mark.parametrize("bad", ["a@bad.test", "b@x.test"], ids=["domain", "address"])
+@pytest.mark.parametrize("with_journal", [True, False])
+def test_a_sender_that_is_not_allowed_and_has_the_first_messages(
+    options: dict[str, int], pipelining: bool, bad: str, with_journal: bool, tmp_path: Path
+) -> None:
+    """T10: their messages are refused for their sender, also where those of others come later."""
+    senders = [bad] * 150 + ["a@x.test"] * 50 + [bad] * 50 + ["a@x.test", bad] * 50
+
+    def items() -> Iterator[Job]:
+        for number, each in enumerate(senders):
+            yield Job(number, MailObject(each, f"b{number}@y.test", b"Subject: x\r\n\r\nx\r\n"))
+
+    refuse = lambda by, _: "550 5.7.1 not your address" if by == bad else None  # noqa: E731
+    with contextlib.ExitStack() as stack:
+        journal = stack.enter_context(Journal(tmp_path / "j")) if with_journal else None
+        server = stack.enter_context(ThrottlingServer(pipelining=pipelining, refuse_mail=refuse))
+        using = sender(server, journal=journal, **options)
+        told = send(using, items())
+        if journal is not None:
+            assert journal.counts() == {"accepted": 100, "rejected": 250}
+    assert {each.key for each in told if each.state is State.REJECTED} == {
+        number for number, each in enumerate(senders) if each == bad
+    }
+    assert states(told) == {State.ACCEPTED: 100, State.REJECTED: 250}
+    assert {each.attempts for each in told} == {1}
+    assert len(server.log.accepted) == 100
+    assert using.status.stopped is None
+    # Each was tried once, and some once more, as their connection seemed to be spent.
+    assert len(server.log.refusals) < 300
+
+
+def test_many_senders_that_are_not_allowed() -> None:
+    """So many different ones are not to blame each."""
+
+    def items() -> Iterator[Job]:
+        for number in itertools.count():
+            yield Job(number, MailObject(f"a@x{number % 30}.test", f"b{number}@y.test", b"x"))
+
+    with ThrottlingServer(refuse_mail=lambda *_: "550 5.7.1 not you") as server:
+        with sender(server, connections=1) as using, pytest.raises(RunRefused):
+            list(using.send(items()))
+        assert using.status.rejected == 0
+    assert len(server.log.refusals) < 50
+
+
+@pytest.mark.parametrize("end", [math.inf, 300])
+def test_messages_of_other_senders_are_looked_for_up_to_a_bound(end: float, tmp_path: Path) -> None:
+    taken = 0
+
+    def items() -> Iterator[Job]:
+        nonlocal taken
+        while taken < end:
+            taken += 1
+            yield job(taken)
+
+    with (
+        Journal(tmp_path / "j") as journal,
+        ThrottlingServer(refuse_mail=lambda *_: "550 5.7.1 not you") as server,
+        sender(server, journal=journal, max_waiting=500) as using,
+    ):
+        told: list[Delivery] = []
+
+        def run() -> None:
+            for each in using.send(items()):
+                told.append(each)
+
+        with pytest.raises(RunRefused, match=r"550 5\.7\.1 not you; every message would"):
+            run()
+        assert states(told) == {State.DEFERRED: taken}
+        assert journal.counts().keys() == {"queued"}
+    assert len({each.key for each in told}) == taken
+    assert taken == 300 if end == 300 else 500 <= taken < 600
+    assert len(server.log.refusals) < 100
+
+
+def test_messages_of_other_senders_are_looked_for_only_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("csmtplib.bulk.holding._SEARCH_SECONDS", 0.2)
+
+    def slowly() -> Iterator[Job]:
+        for number in range(1000):
+            yield job(number)
+            if number > 20:
+                time.sleep(0.01)
+
+    with ThrottlingServer(refuse_mail=lambda *_: "550 5.7.1 not you") as server:
+        with sender(server, connections=1) as using, pytest.raises(RunRefused):
+            list(using.send(slowly()))
+        assert using.status.taken < 500
+
+
+def test_the_only_message_is_refused_at_mail(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j") as journal:
+        with ThrottlingServer(refuse_mail=lambda *_: "550 5.7.1 not you") as server:
+            error, told = refused_run(sender(server, journal=journal), 1)
+        assert not error.needs_login
+        assert (states(told), journal.counts()) == ({State.DEFERRED: 1}, {"queued": 1})
+
+
+def test_the_first_results_are_all_the_same_refusal(tmp_path: Path) -> None:
+    """T10's kind: relaying is denied, to one recipient after the other."""
+    with Journal(tmp_path / "j") as journal:
+        with ThrottlingServer(refuse=lambda _: "554 5.7.1 Relay access denied") as server:
+            error, told = refused_run(sender(server, journal=journal), 10_000)
+        assert error.rejected == 50
+        assert "the same refusal" in str(error)
+        rejected = states(told)[State.REJECTED]
+        assert 50 <= rejected < 1000
+        assert journal.counts()["rejected"] == rejected
+        assert journal.counts().keys() <= {"rejected", "queued"}
+
+
 def test_a_run_that_fails_too_often_is_stopped() -> None:
     with ThrottlingServer(refuse=lambda _: "550 5.7.1 no") as server:
         using = sender(server, max_failed=10)
@@ -296,6 +583,47 @@ def test_stopping() -> None:
     assert len(told) == len(accepted) + len(left) == using.status.taken < 5000
 
 
+@pytest.mark.parametrize("with_journal", [True, False], ids=["journal", ""])
+@pytest.mark.parametrize("ends", [True, False], ids=["all has left", "half has left"])
+@pytest.mark.parametrize("before", [True, False], ids=["twice", "once"])
+def test_stopping_at_once(before: bool, ends: bool, with_journal: bool, tmp_path: Path) -> None:
+    """T1: the second Ctrl-C is acted on between two turns: what becomes of every message is known,
+    and nothing is raised."""
+    using: BulkSender
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.expect("MAIL")
+        peer.say("250 ok")
+        peer.expect("RCPT")
+        peer.say("250 ok")
+        peer.expect("DATA")
+        if ends:
+            peer.say("354 go on")
+            peer.read_body()
+        if before:
+            using.stop("enough")
+        using.stop("at once", at_once=True)
+        peer.expect_close()
+
+    with contextlib.ExitStack() as stack:
+        journal = stack.enter_context(Journal(tmp_path / "j")) if with_journal else None
+        server = stack.enter_context(ScriptedServer(script))
+        using = sender(server, connections=1, max_in_flight=1, journal=journal)
+        told = send(using, jobs(3))
+        if ends:
+            first = told.pop(0)
+            assert (first.key, first.state) == ("job 0", State.IN_DOUBT)
+            assert first.text == using.status.stopped == ("enough" if before else "at once")
+        assert set(states(told)) <= {State.DEFERRED}
+        if journal is not None:
+            counts = journal.counts()
+            assert counts.pop("in doubt", 0) == ends
+            assert set(counts) <= {"queued"}
+    assert using._stop.reason is None
+    assert not using._stop.at_once
+
+
 @needs_reference_counts
 def test_leaving_the_loop_brings_to_an_end_what_is_under_way(tmp_path: Path) -> None:
     with Journal(tmp_path / "j") as journal:
@@ -305,6 +633,101 @@ def test_leaving_the_loop_brings_to_an_end_what_is_under_way(tmp_path: Path) -> 
                     break
         assert journal.counts()["accepted"] == len(server.log.accepted)
         assert set(journal.counts()) <= {"accepted", "queued"}
+
+
+@pytest.mark.parametrize(
+    ("options", "seconds", "most"),
+    [
+        ({"pipelining": False}, 0.005, 10),
+        ({"pipelining": False}, 0.0, 10),
+        # Two on each connection, and what leaves in a moment.
+        ({"chunking": False}, 0.005, 40),
+        ({}, 0.005, 10 * 8 + 10),
+    ],
+    ids=["lockstep, slow", "lockstep", "pipelining, slow", "chunking, slow"],
+)
+def test_only_what_can_leave_next_is_recorded_as_sending(
+    options: dict[str, Any], seconds: float, most: int, tmp_path: Path
+) -> None:
+    """T13: what a kill -9 leaves in doubt is what stands in the journal as sending on disk."""
+    sending: list[int] = []
+
+    def look(_: str) -> None:
+        time.sleep(seconds)
+        with JournalView(tmp_path / "j") as view:
+            sending.append(view.counts().get("sending", 0))
+
+    with Journal(tmp_path / "j") as journal:
+        with ThrottlingServer(refuse=look, **options) as server:
+            using = sender(server, connections=10, max_in_flight=8, journal=journal)
+            told = send(using, jobs(400))
+        assert journal.counts() == {"accepted": 400}
+    assert states(told) == {State.ACCEPTED: 400}
+    assert 1 <= max(sending) <= most
+    assert len(server.log.connections) == 10
+
+
+def test_only_what_the_rate_allows_is_recorded_as_sending(tmp_path: Path) -> None:
+    """T13's kind."""
+    sending: list[int] = []
+
+    def look(_: str) -> None:
+        with JournalView(tmp_path / "j") as view:
+            sending.append(view.counts().get("sending", 0))
+
+    with Journal(tmp_path / "j") as journal, ThrottlingServer(refuse=look) as server:
+        told = send(sender(server, connections=10, rate=Rate(40), journal=journal), jobs(60))
+    assert states(told) == {State.ACCEPTED: 60}
+    # A tenth of a second's worth at once, and those of the next turn.
+    assert max(sending) <= 5 + 2 + 5
+
+
+def test_nothing_is_recorded_where_there_is_no_connection(tmp_path: Path) -> None:
+    """T13's kind: a server that is not there leaves nothing in doubt."""
+    with Journal(tmp_path / "j") as journal:
+        using = BulkSender("smtp://127.0.0.1:1", journal=journal)
+        with using, pytest.raises(ConnectionRefusedError):
+            list(using.send(jobs(50)))
+        assert journal.counts() == {}
+
+
+def test_a_journal_of_the_first_version_resumes(version_1: Path) -> None:
+    def to(key: str | int) -> Job:
+        return Job(key, MailObject("a@x.test", f"b{key}@y.test", b"Subject: x\r\n\r\nx\r\n"))
+
+    with ThrottlingServer() as server, sender(server, journal=str(version_1)) as using:
+        told = list(using.send([to(key) for key in (1, "2", 3, 4, 5)]))
+    assert {each.key: each.attempts for each in told} == {"2": 3, 4: 1, 5: 1}
+    assert (using.status.settled_before, using.status.in_doubt_before) == (1, 1)
+    assert server.log.deliveries() == Counter(["b2@y.test", "b4@y.test", "b5@y.test"])
+    with Journal(version_1) as journal:
+        assert journal.counts() == {"accepted": 4, "in doubt": 1}
+
+
+def test_rates_and_journals_as_text(tmp_path: Path) -> None:
+    path = tmp_path / "may.journal"
+    for journal in (str(path), path):
+        with (
+            ThrottlingServer() as server,
+            sender(server, rate="1000/s", domain_rates={"*": "60000/m"}, journal=journal) as using,
+        ):
+            list(using.send(jobs(3)))
+            assert using.settings.rate == Rate(1000)
+            assert using.settings.domain_rates == {"*": Rate(60_000, 60)}
+            with pytest.raises(JournalError, match="in use"):
+                Journal(path)
+        with Journal(path) as found:
+            assert found.counts() == {"accepted": 3}
+    assert BulkSender("smtp://127.0.0.1:1", domain_rates="10/m").settings.domain_rates == Rate(
+        10, 60
+    )
+
+
+def test_a_journal_of_the_callers_stays_open(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j") as journal:
+        sender_of_journal = BulkSender("smtp://127.0.0.1:1", journal=journal)
+        sender_of_journal.close()
+        assert journal.counts() == {}
 
 
 def test_messages_that_can_not_be_made_end_the_run() -> None:
@@ -376,14 +799,14 @@ def test_waiting_is_no_work(
     limits: dict[str, Any], rate: Rate | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turns = 0
-    turn = Run._turn
+    turn = Driver.turn
 
-    def counted(run: Run) -> None:
+    def counted(driver: Driver) -> bool:
         nonlocal turns
         turns += 1
-        turn(run)
+        return turn(driver)
 
-    monkeypatch.setattr(Run, "_turn", counted)
+    monkeypatch.setattr(Driver, "turn", counted)
     with ThrottlingServer(**limits) as server:
         using = sender(server, retry=Retry(first=0.7), domain_rates=rate)
         assert states(send(using, jobs(20))) == {State.ACCEPTED: 20}
@@ -398,6 +821,44 @@ def test_only_one_run_at_a_time() -> None:
         with pytest.raises(RuntimeError, match="one send"):
             next(using.send(jobs(1)))
         assert len(list(first)) == 99
+
+
+def test_an_interrupt_while_a_run_begins_leaves_none_behind() -> None:
+    """Ctrl-C before each bytecode of send() up to the first message."""
+
+    def interrupted_at(step: int) -> bool:
+        left = step
+
+        def trace(frame: FrameType, event: str, argument: object) -> Any:
+            nonlocal left
+            if frame.f_code is not BulkSender._send.__code__:
+                return None
+            frame.f_trace_opcodes = True
+            left -= event == "opcode"
+            if left < 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+            return trace
+
+        def begun() -> Iterator[Job]:
+            sys.settrace(None)
+            yield from ()
+
+        before = sys.gettrace()
+        using = BulkSender("smtp://127.0.0.1:1")
+        try:
+            sys.settrace(trace)
+            list(using.send(begun()))
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(before)
+            # The next run is not refused.
+            assert list(using.send([])) == []
+        return False
+
+    steps = itertools.takewhile(interrupted_at, itertools.count())
+    assert sum(1 for _ in steps) > 10
 
 
 def test_connections_are_used_again_by_the_next_run() -> None:
@@ -507,7 +968,114 @@ def test_another_thread_may_stop_it() -> None:
         told = send(using, jobs(3))
         timer.join()
     assert states(told) == {State.DEFERRED: 3}
-    assert {each.text for each in told} == {"from outside"}
+    # T23: with what the server has said.
+    assert {each.code for each in told} == {451}
+    assert {each.text for each in told} == {"4.7.1 greylisted, try again later; from outside"}
+
+
+@needs_reference_counts
+def test_results_that_are_never_asked_for() -> None:
+    """T15: nothing was sent, and nothing said so."""
+    using = BulkSender("smtp://127.0.0.1:1")
+    with pytest.warns(
+        RuntimeWarning, match=r"BulkSender\.send\(\) were never asked for, so nothing"
+    ):
+        using.send(jobs(3))
+
+
+@pytest.mark.parametrize("item", [job(1), Job(1, job(1).mail), job(1).mail, tuple(job(1).mail)])
+def test_one_job_instead_of_several(item: Any) -> None:
+    """T15: its parts were taken for jobs."""
+    with pytest.raises(TypeError, match="jobs must be an iterable of"):
+        BulkSender("smtp://127.0.0.1:1").send(item)
+    with pytest.raises(TypeError, match="jobs must be an iterable of messages, not int"):
+        BulkSender("smtp://127.0.0.1:1").send(5)  # type: ignore[arg-type]
+
+
+def test_jobs_with_messages_of_all_kinds() -> None:
+    """T26: whatever send() takes as a message, a job takes, too; what is none is told of by key."""
+    message = EmailMessage()
+    message["From"], message["To"] = "a@x.test", "b@y.test"
+    items = [
+        Job("message", message),  # type: ignore[arg-type]
+        Job("tuple", ("a@x.test", "c@y.test", b"x")),  # type: ignore[arg-type]
+        Job("number", 5),  # type: ignore[arg-type]
+        Job("recipient", MailObject("a@x.test", [None], b"x")),  # type: ignore[list-item]
+        Job(None, MailObject("a@x.test", "e@y.test", b"x")),  # type: ignore[arg-type]
+    ]
+    with ThrottlingServer() as server:
+        told = {each.key: (each.state, each.text) for each in send(sender(server), items)}
+    assert told["message"][0] is told["tuple"][0] is State.ACCEPTED
+    assert told["number"] == (State.REJECTED, told["number"][1])
+    assert "a message is a tuple" in told["number"][1]
+    assert "to_addrs must be an address as a str, or a sequence" in told["recipient"][1]
+    assert told[None] == (  # type: ignore[index]
+        State.REJECTED,
+        "key must be an int or a str, not None",
+    )
+    assert server.log.deliveries() == Counter(["b@y.test", "c@y.test"])
+
+
+RATE = r'must be a rate, such as "100/s" or Rate\(100\)'
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"connections": "4"}, "connections must be a whole number from 1 to .* not '4'"),
+        ({"connections": 1.5}, r"connections must be a whole number from 1 to .* not 1\.5"),
+        ({"connections": None}, "connections must be .* not None"),
+        ({"connections": True}, "connections must be .* not True"),
+        ({"max_in_flight": "x"}, "max_in_flight must be a whole number of at least 1, not 'x'"),
+        ({"max_per_connection": 1.5}, "max_per_connection must be .* not 1.5"),
+        ({"max_waiting": None}, "max_waiting must be .* not None"),
+        ({"max_connection_seconds": "1m"}, "max_connection_seconds must be a number of seconds"),
+        ({"max_connection_seconds": Decimal(1)}, "max_connection_seconds must be a number"),
+        ({"idle_seconds": None}, "idle_seconds must be a number of seconds above 0, not None"),
+        ({"max_failed": "5%"}, "max_failed must be a number above 0; below 1 it is a share, not"),
+        ({"rate": 100}, f"rate {RATE}, not 100"),
+        ({"rate": b"100/s"}, f"rate {RATE}, not b'100/s'"),
+        ({"domain_rates": 100}, f"domain_rates {RATE}, or a mapping of domains to these, not 100"),
+        ({"domain_rates": ["x.test"]}, f"domain_rates {RATE}, or a mapping"),
+        ({"domain_rates": {"x.test": 5}}, rf"domain_rates\['x.test'\] {RATE}, not 5"),
+        ({"domain_rates": {"x.test": None}}, rf"domain_rates\['x.test'\] {RATE}, not None"),
+        ({"domain_rates": {5: Rate(5)}}, "a domain in domain_rates must be a str"),
+        ({"retry": 60}, r"retry must be a Retry, such as Retry\(first=60\), not 60"),
+        ({"retry": Retry}, "retry must be a Retry"),
+        ({"suppress": "a@x.test"}, "suppress must be a set of addresses, not 'a@x.test'"),
+        ({"suppress": b"a@x.test"}, "suppress must be a set of addresses"),
+        pytest.param(
+            {"suppress": iter(())}, "suppress must be a set of addresses", id="suppress, iterator"
+        ),
+        ({"suppress": None}, "suppress must be a set of addresses, not None"),
+        ({"journal": 5}, "journal must be a Journal, or the path of one, such as .* not 5"),
+        ({"journal": b"x"}, "journal must be a Journal, or the path of one"),
+        ({"chunking": "no"}, "chunking must be True or False, not 'no'"),
+        ({"server": None}, "server must be a URL such as submission://user@"),
+        ({"server": b"smtp://127.0.0.1"}, "server must be a URL such as submission://user@"),
+        ({"server": ("127.0.0.1", 25)}, "server must be a URL such as submission://user@"),
+    ],
+    ids=str,
+)
+def test_options_of_another_kind(options: dict[str, Any], said: str) -> None:
+    """T26: named where they are given, with what to give instead."""
+    with pytest.raises(TypeError, match=said):
+        BulkSender(**{"server": "smtp://127.0.0.1:1", **options})
+
+
+@pytest.mark.parametrize("reason", [None, 5, b"x"])
+def test_reason_of_another_kind(reason: Any) -> None:
+    """T26: it was the text of each Delivery that the run told of."""
+    using = BulkSender("smtp://127.0.0.1:1")
+    with pytest.raises(TypeError, match="reason must be a str, not "):
+        using.stop(reason)
+    assert using._stop.reason is None
+
+
+@pytest.mark.parametrize("suppress", [{"b@x"}, ["b@x"], ("b@x",), {"b@x": 1}, frozenset()])
+def test_what_may_hold_addresses(suppress: Any) -> None:
+    """T26: whatever tells whether it has one."""
+    assert BulkSender("smtp://127.0.0.1:1", suppress=suppress).settings.suppress is suppress
 
 
 @pytest.mark.parametrize(
@@ -520,6 +1088,8 @@ def test_another_thread_may_stop_it() -> None:
         ({"max_failed": 0}, "max_failed"),
         ({"idle_seconds": -1}, "idle_seconds"),
         ({"in_doubt": "drop"}, "in_doubt"),
+        ({"rate": "fast"}, "'fast' is no rate"),
+        ({"domain_rates": {"x.test": "10/w"}}, "'10/w' is no rate"),
     ],
 )
 def test_options_out_of_range(options: dict[str, Any], said: str) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from csmtplib.bulk.delivery import Job
 from csmtplib.bulk.task import Task, recipients_of
 from csmtplib.protocol.mail_object import MailObject
 
@@ -15,7 +14,7 @@ NAMES = ("b@y.test", "c@y.test", "d@z.test")
 
 def task(to_addrs: Any = NAMES) -> Task:
     mail = MailObject("a@x.test", to_addrs, b"x", mail_options=("RET=HDRS",))
-    return Task(Job("key", mail), recipients_of(mail), now=1000.0)
+    return Task("key", mail, recipients_of(mail), 1000.0)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +58,12 @@ def test_what_is_sent_has_each_recipient_once(to_addrs: Any) -> None:
     sent = one.to_send()
     assert list(sent.to_addrs) == one.recipients
     assert sent._replace(to_addrs=()) == one.mail._replace(to_addrs=())
+
+
+def test_a_domain_in_two_cases_is_one_recipient() -> None:
+    """T12: a domain in another case is no other mailbox; a local part may be."""
+    one = task(["b@y.test", "c@y.test", "b@Y.Test", "B@y.test"])
+    assert one.recipients == ["b@y.test", "c@y.test", "B@y.test"]
 
 
 def test_a_part() -> None:

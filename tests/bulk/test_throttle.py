@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from decimal import Decimal
 from itertools import accumulate, pairwise
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -63,6 +66,29 @@ def test_text_that_is_no_rate(text: str) -> None:
 def test_rate_of_nothing(count: float, seconds: float) -> None:
     with pytest.raises(ValueError, match="both must be more than 0"):
         Rate(count, seconds)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("100/s",), r"count must be a number \(for text there is Rate.parse.* not \'100/s\'"),
+        ((None,), "count must be a number .* not None"),
+        ((True,), "count must be a number .* not True"),
+        ((Decimal(5),), "count must be a number"),
+        ((5, "s"), "seconds must be a number, not 's'"),
+    ],
+)
+def test_rate_of_another_kind(arguments: tuple[Any, ...], said: str) -> None:
+    """T26: Rate("100/s") was an error about formats."""
+    with pytest.raises(TypeError, match=said):
+        Rate(*arguments)
+
+
+@pytest.mark.parametrize("text", [100, None, b"100/s"])
+def test_what_is_no_text_of_a_rate(text: Any) -> None:
+    """T26"""
+    with pytest.raises(TypeError, match='text must be a str such as "100/s"'):
+        Rate.parse(text)
 
 
 @pytest.mark.parametrize(("count", "seconds"), [(5e-324, 1e9), (1e300, 1e-300)])
@@ -228,11 +254,23 @@ def test_burst_that_is_none(burst: float) -> None:
 # Total and domains
 
 
+def delay(throttle: Throttle, recipients: list[str], now: float) -> float:
+    """Seconds until a message for these recipients may leave."""
+    total = throttle.total_delay(len(recipients), now)
+    return max(total, copy.deepcopy(throttle).reserve(recipients, now))
+
+
+def take(throttle: Throttle, recipients: list[str], now: float) -> None:
+    """Counts these recipients as sent."""
+    throttle.take_total(len(recipients), now)
+    throttle.reserve(recipients, now)
+
+
 def test_nothing_is_limited() -> None:
     for throttle in [Throttle(), Throttle(None, {})]:
         assert throttle.is_off
-        throttle.take(["a@x.test"] * 1000, 0.0)
-        assert throttle.delay(["a@x.test"], 0.0) == 0.0
+        take(throttle, ["a@x.test"] * 1000, 0.0)
+        assert delay(throttle, ["a@x.test"], 0.0) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -245,47 +283,47 @@ def test_something_is_limited(throttle: Throttle) -> None:
 
 def test_total_counts_recipients_of_all_domains() -> None:
     throttle = Throttle(Rate(10))
-    throttle.take(["a@x.test", "b@y.test", "c@z.test"], 0.0)
-    assert throttle.delay(["d@new.test"], 0.0) == pytest.approx(0.2)
-    assert throttle.delay(["d@new.test"], 0.21) == 0.0
+    take(throttle, ["a@x.test", "b@y.test", "c@z.test"], 0.0)
+    assert delay(throttle, ["d@new.test"], 0.0) == pytest.approx(0.2)
+    assert delay(throttle, ["d@new.test"], 0.21) == 0.0
 
 
 def test_each_domain_has_a_bucket_of_its_own() -> None:
     throttle = Throttle(None, Rate(10))
-    throttle.take(["a@x.test", "b@X.test"], 0.0)
-    assert throttle.delay(["c@x.test"], 0.0) == pytest.approx(0.1)
-    assert throttle.delay(["c@y.test"], 0.0) == 0.0
-    assert throttle.delay(["c@y.test", "c@x.test"], 0.0) == pytest.approx(0.1)
+    take(throttle, ["a@x.test", "b@X.test"], 0.0)
+    assert delay(throttle, ["c@x.test"], 0.0) == pytest.approx(0.1)
+    assert delay(throttle, ["c@y.test"], 0.0) == 0.0
+    assert delay(throttle, ["c@y.test", "c@x.test"], 0.0) == pytest.approx(0.1)
 
 
 def test_named_domains_and_all_others() -> None:
     throttle = Throttle(None, {"Slow.test": Rate(1), "*": Rate(10)})
     for domain in ("slow.test", "a.test", "b.test"):
-        throttle.take([f"a@{domain}", f"b@{domain}", f"c@{domain}"], 0.0)
-    assert throttle.delay(["a@slow.test"], 0.0) == pytest.approx(2.9)
-    assert throttle.delay(["a@a.test"], 0.0) == pytest.approx(0.2)
-    assert throttle.delay(["a@b.test"], 0.0) == pytest.approx(0.2)
+        take(throttle, [f"a@{domain}", f"b@{domain}", f"c@{domain}"], 0.0)
+    assert delay(throttle, ["a@slow.test"], 0.0) == pytest.approx(2.9)
+    assert delay(throttle, ["a@a.test"], 0.0) == pytest.approx(0.2)
+    assert delay(throttle, ["a@b.test"], 0.0) == pytest.approx(0.2)
 
 
 def test_domains_that_are_not_named_are_free() -> None:
     throttle = Throttle(None, {"slow.test": Rate(1)})
-    throttle.take(["a@fast.test"] * 1000, 0.0)
-    assert throttle.delay(["a@fast.test"], 0.0) == 0.0
+    take(throttle, ["a@fast.test"] * 1000, 0.0)
+    assert delay(throttle, ["a@fast.test"], 0.0) == 0.0
 
 
 def test_the_longest_delay_counts() -> None:
     throttle = Throttle(Rate(10), {"slow.test": Rate(1), "slower.test": Rate(0.5)})
     recipients = ["a@slow.test", "b@slow.test", "a@slower.test", "b@slower.test"]
-    throttle.take(recipients, 0.0)
-    assert throttle.delay(["c@slow.test", "c@slower.test"], 0.0) == pytest.approx(3.9)
-    assert throttle.delay(["c@slow.test"], 0.0) == pytest.approx(1.9)
-    assert throttle.delay(["c@fast.test"], 0.0) == pytest.approx(0.3)
+    take(throttle, recipients, 0.0)
+    assert delay(throttle, ["c@slow.test", "c@slower.test"], 0.0) == pytest.approx(3.9)
+    assert delay(throttle, ["c@slow.test"], 0.0) == pytest.approx(1.9)
+    assert delay(throttle, ["c@fast.test"], 0.0) == pytest.approx(0.3)
 
 
 def test_to_ask_takes_nothing() -> None:
     throttle = Throttle(Rate(1), Rate(1))
     for _ in range(100):
-        assert throttle.delay(["a@x.test"], 0.0) == 0.0
+        assert delay(throttle, ["a@x.test"], 0.0) == 0.0
 
 
 @given(
@@ -334,8 +372,8 @@ def test_total_and_domains_apart_where_there_are_none() -> None:
 
 def test_a_domain_has_one_rate_however_it_is_written() -> None:
     throttle = Throttle(None, {"bücher.test": Rate(1)})
-    throttle.take(["a@xn--bcher-kva.test", "b@BÜCHER.test"], 0.0)
-    assert throttle.delay(["c@Bücher.test"], 0.0) == pytest.approx(1.9)
+    take(throttle, ["a@xn--bcher-kva.test", "b@BÜCHER.test"], 0.0)
+    assert delay(throttle, ["c@Bücher.test"], 0.0) == pytest.approx(1.9)
 
 
 @pytest.mark.parametrize(
@@ -356,7 +394,7 @@ def test_domains_that_are_idle_are_forgotten() -> None:
     most = 0
     for number in range(60_000):
         # A thousand domains a second, and each is full again after a tenth of one.
-        throttle.take([f"a@{number}.test"], number / 1000)
+        take(throttle, [f"a@{number}.test"], number / 1000)
         most = max(most, len(throttle._buckets))
     assert most <= 10_000
 
@@ -364,8 +402,8 @@ def test_domains_that_are_idle_are_forgotten() -> None:
 def test_domains_that_have_to_wait_are_not_forgotten() -> None:
     throttle = Throttle(None, Rate(2, 86400))
     for number in range(30_000):
-        throttle.take([f"a@{number}.test", f"b@{number}.test"], number / 1000)
-    assert all(throttle.delay([f"c@{number}.test"], 30.0) for number in range(30_000))
+        take(throttle, [f"a@{number}.test", f"b@{number}.test"], number / 1000)
+    assert all(throttle.reserve([f"c@{number}.test"], 30.0) for number in range(30_000))
 
 
 # Domains

@@ -1,13 +1,15 @@
-"""Compiles the kernels of csrc/ together with C tests, outside the tree."""
+"""Compile the kernels of csrc/ together with C tests, outside the source tree."""
 
 from __future__ import annotations
 
+import functools
 import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -26,28 +28,45 @@ CLANGS = ("clang", *(f"clang-{version}" for version in range(21, 13, -1)))
 
 
 def clang() -> str:
-    """The first clang there is. The test is skipped without, and fails with CI set."""
+    """Return the first clang that is found. Without one, skip the test, or fail it if CI is set."""
     found = next((name for name in CLANGS if shutil.which(name)), None)
     if found is None:
         unavailable("no clang: install clang 14 or newer")
     return found
 
 
-def build(compiler: Sequence[str], flags: Sequence[str], source: Path, program: Path) -> None:
-    """Compile `source` together with all kernels into `program`; a warning fails the test."""
+def build(
+    compiler: Sequence[str],
+    flags: Sequence[str],
+    source: Path,
+    program: Path,
+    *,
+    own: Sequence[str] = (),
+) -> None:
+    """Compile `source`, with flags of its `own`, and link it with all kernels into `program`; a
+    warning fails the test."""
     command = [
         *compiler,
         *STRICT,
         *flags,
+        *own,
         f"-I{CSRC}",
         f"-I{HEADERS}",
         str(source),
-        # All, as some need others, and a second compiles them.
-        *(str(CSRC / f"{kernel}.c") for kernel in KERNELS),
+        # All, as some need others.
+        *map(str, Path(_kernels(tuple(compiler), tuple(flags)).name).glob("*.o")),
         "-o",
         str(program),
     ]
     _compile(command)
+
+
+@functools.cache
+def _kernels(compiler: tuple[str, ...], flags: tuple[str, ...]) -> TemporaryDirectory[str]:
+    """The kernels as object files, compiled but once in a session."""
+    directory = TemporaryDirectory(prefix="kernels-")
+    build_objects(compiler, flags, KERNELS, Path(directory.name))
+    return directory
 
 
 def build_objects(
@@ -67,8 +86,8 @@ def _compile(command: list[str], directory: Path | None = None) -> None:
 
 
 def preloadable(source: Path, directory: Path) -> Path:
-    """Compile a library to be preloaded; return where it is. The test is skipped where that can't
-    be, and fails with CI set."""
+    """Compile a library to be preloaded, and return its path. If that is not possible, skip the
+    test, or fail it if CI is set."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if not sys.platform.startswith("linux") or compiler is None:
         unavailable(f"a C compiler and a Linux system are needed to preload {source.name}")
@@ -80,7 +99,7 @@ def preloadable(source: Path, directory: Path) -> Path:
 
 
 def builds(compiler: Sequence[str], flags: Sequence[str], directory: Path) -> Path | None:
-    """A program that does nothing, where the compiler builds it with these flags."""
+    """Return a program that does nothing, or None if the compiler does not accept these flags."""
     source, program = directory / "empty.c", directory / "empty"
     source.write_text("int main(void) { return 0; }\n")
     built = subprocess.run(
@@ -92,6 +111,6 @@ def builds(compiler: Sequence[str], flags: Sequence[str], directory: Path) -> Pa
 
 
 def runs(compiler: Sequence[str], flags: Sequence[str], directory: Path) -> bool:
-    """Whether the compiler builds programs with these flags, and the system runs them."""
+    """Return whether the compiler accepts these flags, and the system runs such programs."""
     program = builds(compiler, flags, directory)
     return program is not None and subprocess.run([program], timeout=60).returncode == 0

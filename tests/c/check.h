@@ -1,4 +1,4 @@
-/* What the C tests share: checks that count, and memory that the sanitizers can guard. */
+/* Shared by the C tests: checks that are counted, and memory that the sanitizers can guard. */
 #ifndef CHECK_H
 #define CHECK_H
 
@@ -9,13 +9,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* -DBRIEF is for sanitizers and Valgrind, which make each step many times as slow, and look for what
+ * shows in any of them: loops over all that there is to be tried then try a part of it. */
+#ifdef BRIEF
+enum { IS_BRIEF = true };
+#else
+enum { IS_BRIEF = false };
+#endif
+
 enum { SHOWN_FAILURES = 20 };
 
 static size_t checks_passed, checks_failed;
 
 #define CHECK(condition) check((condition), #condition, __FILE__, __LINE__, NULL, 0)
 
-/* CHECK that shows the input that it was made for. */
+/* Like CHECK, but shows the input if it fails. */
 #define CHECK_FOR(octets, count, condition) \
     check((condition), #condition, __FILE__, __LINE__, (octets), (count))
 
@@ -36,14 +44,14 @@ static inline void check(bool holds, const char *condition, const char *file, in
     fputc('\n', stderr);
 }
 
-/* What main returns. */
+/* Prints the counts, and returns the exit status for main. */
 static inline int report_checks(void)
 {
     printf("%zu passed, %zu failed\n", checks_passed, checks_failed);
     return checks_failed > 0 || checks_passed == 0;
 }
 
-/* Memory for count octets and not one more, so that ASan sees a step over either end. */
+/* Returns memory for exactly count bytes, so that ASan sees a step over either end. */
 static inline uint8_t *exact_room(size_t count)
 {
     uint8_t *room = calloc(count, 1);
@@ -76,8 +84,8 @@ static inline uint64_t next_random(uint64_t *state)
     return *state;
 }
 
-/* Sets octets to the index-th of all strings of count octets over an alphabet; false when there are
- * no more. */
+/* Sets octets to the index-th of all strings of count bytes over an alphabet. Returns false if
+ * there are no more. */
 static inline bool nth_string(size_t index, uint8_t *octets, size_t count, const char *alphabet)
 {
     size_t letters = strlen(alphabet);

@@ -1,5 +1,5 @@
-/* Memory that runs out when a test says so. For programs that are linked with
- * -Wl,--wrap=malloc,--wrap=realloc: what the kernels allocate comes through here. */
+/* Lets memory run out when a test says so. For programs that are linked with
+ * -Wl,--wrap=malloc,--wrap=realloc, so that all allocations of the kernels come through here. */
 #ifndef DENIAL_H
 #define DENIAL_H
 

@@ -1,5 +1,5 @@
-/* The kernels once more, as plainly as the RFCs say it and without any care for speed. The tests
- * and the fuzz targets hold the real ones against these. */
+/* The kernels again, as plain as in the RFCs and without any regard to speed. The tests and the
+ * fuzz targets compare the real ones with these. */
 #ifndef REFERENCE_H
 #define REFERENCE_H
 
@@ -41,7 +41,7 @@ static inline size_t reference_dots(const uint8_t *octets, size_t count, uint8_t
     return length;
 }
 
-/* A whole body with its end. out has room for 4 * count + 5; returns its length. */
+/* Encodes a whole body with its end. out has room for 4 * count + 5; returns its length. */
 static inline size_t reference_body(unsigned what, const uint8_t *octets, size_t count,
                                     uint8_t *out)
 {
@@ -84,8 +84,8 @@ static inline csmtp_body_survey reference_survey(const uint8_t *octets, size_t c
     return survey;
 }
 
-/* What csmtp_reply_find answers. *code is set with DONE, *used with all but MORE: how many octets
- * were used, or allowed where there are too many. */
+/* Returns what csmtp_reply_find must return. Sets *code with DONE, and *used with all but MORE: how
+ * many bytes were used, or are allowed if there are too many. */
 static inline csmtp_reply_status reference_reply(const uint8_t *octets, size_t count,
                                                  size_t max_line, size_t max_reply, int *code,
                                                  size_t *used)
@@ -127,7 +127,7 @@ static inline bool reference_is_space(uint8_t octet)
     return octet == ' ' || octet == '\t' || octet == '\r' || octet == '\n';
 }
 
-/* What csmtp_reply_join makes of a reply. text has room for count octets. */
+/* Does the same as csmtp_reply_join. text has room for count bytes. */
 static inline size_t reference_join(const uint8_t *reply, size_t count, uint8_t *text)
 {
     size_t length = 0;
@@ -156,7 +156,7 @@ static inline bool reference_is_one_of(uint8_t octet, const char *octets)
 
 #define REFERENCE_LABEL "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"
 
-/* Names of the given octets with one dot between two. */
+/* Whether these are names of the given bytes with single dots between them. */
 static inline bool reference_is_dotted(const uint8_t *octets, size_t count, const char *names)
 {
     if (count == 0 || octets[0] == '.' || octets[count - 1] == '.')

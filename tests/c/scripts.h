@@ -1,12 +1,12 @@
-/* Sessions that are played from scripts: a pipeline, and who is at its two ends.
+/* Plays sessions from scripts: a pipeline, its caller and its server.
  *
  * A script is words:
- *   +2    a message for two recipients is pushed; =2: one without content
- *   >     begins what is to be written: these lines, and no more; "_" stands for SP
- *   <     begins the replies, by their codes; the text of each is its number in the session
- *   *5    five octets are written, whatever they are; *: all there is
- *   !     the connection fails, what is not known is in doubt; ?: it fails, and nothing is
- *   ^     content that is held is released
+ *   +2    push a message for two recipients; =2: one without content
+ *   >     begins the lines that must be waiting to be written, and no others; "_" stands for SP
+ *   <     begins the codes of replies; the text of each is its number in the session
+ *   *5    write five bytes, whatever they are; *: everything
+ *   !     the connection fails and messages may be in doubt; ?: it fails and none is
+ *   ^     release the content that is held
  *   @data the phase
  * The n-th message is Mn, Rn.1, Rn.2 and so on, and Tn, with a terminator unless BDAT sends it. */
 #ifndef SCRIPTS_H
@@ -17,25 +17,25 @@
 
 enum { WORD = 32, TEXT = 1024, GATHERED = 64 };
 
-/* How a script is played; all ways have to come to the same. */
+/* How to play a script; all ways must give the same result. */
 enum {
-    WRITE_OCTETS = 1, /* octet by octet */
+    WRITE_OCTETS = 1, /* byte by byte */
     READ_OCTETS = 2,
-    BOOK = 4,         /* replies as a caller books them that has read them itself */
-    DROP_LATE = 8,    /* messages stay until the end */
+    BOOK = 4,         /* book replies as a caller does that has read them itself */
+    DROP_LATE = 8,    /* keep messages until the end */
     ALL_WAYS = 16
 };
 
-/* What a session is. */
+/* Properties of a session. */
 enum {
     STRICT = 1,
     LMTP = 2,
     PROVED = 4,
-    SMALL = 8, /* any content is a large one */
-    WHOLE = 16 /* replies come whole, as the first octets of one would be a fault already */
+    SMALL = 8, /* any content is large */
+    WHOLE = 16 /* replies come in one piece, as the first bytes of one would already be a fault */
 };
 
-/* A tag, or an owner, which has the content. */
+/* A tag, or an owner, which holds the content. */
 typedef struct owned {
     struct owned *next;
     size_t number, released;
@@ -68,10 +68,11 @@ static inline void begin(session *session, csmtp_gear gear, unsigned flags, unsi
     session->script = "";
     csmtp_receive_init(&session->receive, 200, 1000);
     csmtp_pipeline_init(&session->pipeline, &session->receive, gear, flags & LMTP, flags & STRICT,
-                        flags & PROVED, flags & SMALL ? 0 : SIZE_MAX);
+                        flags & PROVED ? csmtp_last_step(gear) : CSMTP_SEQUENTIAL,
+                        flags & SMALL ? 0 : SIZE_MAX);
 }
 
-/* Frees all; every tag and owner has to be released by then, and but once. */
+/* Frees everything. Every tag and owner must have been released exactly once. */
 static inline void end(session *session)
 {
     csmtp_pipeline_free(&session->pipeline, release);
@@ -97,7 +98,7 @@ static inline void check_text(const session *session, const char *found, const c
                 session->ways, expected, found);
 }
 
-/* The commands of a message, in memory of their exact size. */
+/* Returns the commands of a message, in memory of their exact size. */
 static inline csmtp_chunk *new_commands(size_t number, size_t recipients)
 {
     csmtp_chunk *commands = (csmtp_chunk *)exact_room((1 + recipients) * sizeof *commands);
@@ -118,13 +119,13 @@ static inline void free_commands(csmtp_chunk *commands, size_t recipients)
     free(commands);
 }
 
-/* Pushes a message whose content is in two chunks that adjoin, with an empty one between them, and
- * another; false without memory. */
+/* Pushes a message. Its content is two chunks that are adjacent in memory, with an empty one
+ * between them, and another. Returns false if there is no memory. */
 static inline bool push(session *session, size_t recipients, bool is_empty)
 {
     static const uint8_t terminator[] = ".\r\n";
     size_t number = session->pushed + 1;
-    bool is_chunked = session->pipeline.gear == CSMTP_CHUNKED;
+    bool is_chunked = session->pipeline.steps.gear == CSMTP_CHUNKED;
     owned *tag = (owned *)exact_room(sizeof *tag), *owner = (owned *)exact_room(sizeof *owner);
     tag->number = number;
 
@@ -159,7 +160,7 @@ static inline bool push(session *session, size_t recipients, bool is_empty)
     return true;
 }
 
-/* All that is there to be written; returns its length. */
+/* Gets everything that is to be written; returns its length. */
 static inline size_t gather(const session *session, uint8_t *octets)
 {
     static csmtp_chunk chunks[GATHERED];
@@ -173,7 +174,7 @@ static inline size_t gather(const session *session, uint8_t *octets)
     return count;
 }
 
-/* Writes so much of what is there, or says so where there is nothing any more after a fault. */
+/* Writes that many bytes, or only reports it if nothing is left after a fault. */
 static inline void write_octets(session *session, size_t count)
 {
     csmtp_pipeline *pipeline = &session->pipeline;
@@ -201,7 +202,7 @@ static inline void write_expected(session *session, const char *expected)
     CHECK(!(csmtp_pipeline_want(&session->pipeline) & CSMTP_WANT_WRITE));
 }
 
-/* Appends to what is told of the messages. */
+/* Appends to the report on the messages. */
 static inline void tell(session *session, const char *what)
 {
     size_t count = strlen(session->told);
@@ -214,8 +215,9 @@ static inline const char *stage_name(csmtp_stage stage)
     return names[stage];
 }
 
-/* A reply as ":550#3", what has begun of one as it is; nothing for none. */
-static inline void show_reply(const session *session, const csmtp_kept *reply, char shown[WORD])
+/* Shows a reply as ":550#3", an incomplete one as it is; nothing for none. */
+static inline void show_reply(const session *session, const csmtp_stored_reply *reply,
+                              char shown[WORD])
 {
     char code[WORD] = "";
     if (reply->code != 0)
@@ -232,21 +234,21 @@ static inline void tell_message(session *session, const csmtp_message *message)
     show_reply(session, &message->reply, reply);
     snprintf(line, sizeof line, "%zu=%s%s", number, stage_name(message->stage), reply);
     tell(session, line);
-    size_t others = 0;
+    size_t own_replies = 0;
     for (size_t i = 0; i < message->recipient_count; i++) {
         const csmtp_recipient *recipient = &message->recipients[i];
         if (recipient->stage == CSMTP_LOST)
             continue;
-        others++;
+        own_replies++;
         show_reply(session, &recipient->reply, reply);
         snprintf(line, sizeof line, "%zu.%zu=%s%s", number, i + 1, stage_name(recipient->stage),
                  reply);
         tell(session, line);
     }
-    CHECK(others == message->others);
+    CHECK(own_replies == message->own_replies);
 }
 
-/* Tells what has been settled, in its order, and drops it. */
+/* Reports the messages that are settled, in order, and drops them. */
 static inline void take(session *session)
 {
     const csmtp_message *message;
@@ -259,15 +261,15 @@ static inline void take(session *session)
     }
 }
 
-/* Notes a fault while its reply can be read. */
+/* Reports a fault while its reply can be read. */
 static inline void look_for_fault(session *session)
 {
     static const char *const names[] = {
         "",       "surplus", "premature", "no-smtp",   "wrong",
-        "closed", "amidst",  "unknown",   "no-memory", "unreadable",
+        "closed", "amidst",  "unknown",   "no-memory", "timeout", "unreadable",
     };
     const csmtp_pipeline *pipeline = &session->pipeline;
-    if (pipeline->fault == CSMTP_SOUND)
+    if (pipeline->fault == CSMTP_NO_FAULT)
         return;
     CHECK(pipeline->count == 0 && pipeline->octets == 0 && csmtp_pipeline_want(pipeline) == 0);
     CHECK(gather(session, NULL) == 0);
@@ -311,7 +313,8 @@ static inline void receive_replies(session *session, const char *replies)
 
 static inline void check_phase(const session *session, const char *name)
 {
-    static const char *const names[] = {"command", "data", "block", "content"};
+    static const char *const names[] = {"command", "data",  "block",
+                                        "content", "probe", "early"};
     check_text(session, names[csmtp_pipeline_phase(&session->pipeline)], name);
 }
 
@@ -378,7 +381,7 @@ static inline void add_reply(session *session, char *lines, const char *code)
     snprintf(end, TEXT - (size_t)(end - lines), "%s %s\r\n", code, text);
 }
 
-/* Plays on; the script stays for what is shown of failures. */
+/* Plays a script; it is kept for the report of failures. */
 static inline void play(session *session, const char *script)
 {
     char word[WORD], lines[TEXT] = "", side = 0;
@@ -403,7 +406,7 @@ static inline void play(session *session, const char *script)
     }
 }
 
-/* What has become of all messages, and of the connection. */
+/* Returns the report on all messages and the connection. */
 static inline const char *outcome(session *session)
 {
     take(session);

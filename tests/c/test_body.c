@@ -4,7 +4,7 @@
 #include "reference.h"
 
 enum {
-    LONGEST = 20000, /* more than the octets of a vector can count in 255 steps */
+    LONGEST = 20000, /* more than the bytes of a vector can count in 255 steps */
     ALL_MODES = (CSMTP_BODY_CRLF | CSMTP_BODY_DOTS) + 1
 };
 
@@ -12,7 +12,7 @@ static const char alphabet[] = "\r\n.a";
 
 static bool same_state(const csmtp_body *a, const csmtp_body *b)
 {
-    return a->what == b->what && a->last == b->last && a->ended == b->ended;
+    return a->changes == b->changes && a->last == b->last && a->ended == b->ended;
 }
 
 /* Encodes a chunk in both ways, from and to memory of the exact size, and appends it to out. */
@@ -41,7 +41,7 @@ static size_t encode_chunk(csmtp_body *body, const uint8_t *octets, size_t count
     return length;
 }
 
-/* Encodes octets in chunks that end at the cuts, and at the end. */
+/* Encodes bytes in chunks that end at the cuts, and at the end. */
 static void check_body(unsigned what, const uint8_t *octets, size_t count, const size_t *cuts,
                        size_t cut_count)
 {
@@ -67,10 +67,10 @@ static void check_body(unsigned what, const uint8_t *octets, size_t count, const
     CHECK(same_state(&body, &fresh));
 }
 
-/* Every string of up to 8 octets, in one chunk and in two. */
+/* Every string of up to 8 bytes, or 6 if brief, in one chunk and in two. */
 static void test_every_split(void)
 {
-    uint8_t octets[8];
+    uint8_t octets[IS_BRIEF ? 6 : 8];
     for (size_t count = 0; count <= sizeof octets; count++) {
         for (size_t i = 0; nth_string(i, octets, count, alphabet); i++) {
             for (unsigned what = 1; what < ALL_MODES; what++) {
@@ -81,7 +81,8 @@ static void test_every_split(void)
     }
 }
 
-/* Every string of 6 octets, there where vectors and blocks meet; the first is one octet in. */
+/* Every string of 6 bytes where vectors and blocks meet; the first vector begins at the second
+ * byte. */
 static void test_every_string_across_borders(void)
 {
     static const size_t borders[] = {1, 1 + 16, 1 + 64, 1 + 128, 200};
@@ -98,7 +99,7 @@ static void test_every_string_across_borders(void)
     }
 }
 
-/* Fills octets with lines: mostly letters, with line ends and dots where kind says how often. */
+/* Fills memory with lines: mostly letters; kind says how often there are line ends and dots. */
 static void fill(uint8_t *octets, size_t count, uint64_t *random, unsigned kind)
 {
     for (size_t i = 0; i < count; i++) {
@@ -129,7 +130,7 @@ static void test_long_bodies(void)
     }
 }
 
-/* Every octet wants another one: the sums of a vector must not overflow. */
+/* Every byte needs one more: the sums of a vector must not overflow. */
 static void test_full_counters(void)
 {
     static const char *const repeated[] = {"\n", "\r", ".", "\n.", "\r.", "\n\r", "\r\n.", "a"};
@@ -142,7 +143,7 @@ static void test_full_counters(void)
     }
 }
 
-/* The same octets at every distance from what malloc aligns to. */
+/* The same bytes at every distance from malloc's alignment. */
 static void test_alignments(void)
 {
     uint8_t octets[64 + 150];
@@ -197,7 +198,7 @@ static void test_survey(void)
             fill(octets, count, &random, kind);
             check_survey(octets, count, next_random(&random) % (count + 1));
         }
-        /* A single NUL or 8-bit octet in every place. */
+        /* A single NUL or 8-bit byte in every place. */
         memset(octets, 'a', count);
         check_survey(octets, count, 0);
         for (size_t i = 0; i < count; i++) {

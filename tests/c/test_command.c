@@ -39,7 +39,7 @@ static void test_addresses(void)
         CHECK_FOR((const uint8_t *)others[i], strlen(others[i]), !is_plain(others[i]));
 }
 
-/* Every octet in every place of an address and of a command. */
+/* Every byte in every place of an address and of a command. */
 static void test_every_octet(void)
 {
     static const char *const around[] = {"a.b@c.d", "RCPT TO:<a@b>"};

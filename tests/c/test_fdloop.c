@@ -8,6 +8,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -29,14 +32,14 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *header, int flags)
 }
 #endif
 
-/* Long enough for what has to happen, and short enough to wait for. */
+/* Long enough for everything to happen, and short enough to wait for. */
 static const double LONG = 10, SHORT = 0.05;
 
 typedef struct {
     session session;
     csmtp_line line;
     int peer;     /* the server's end */
-    pid_t server; /* 0 where it is in this process */
+    pid_t server; /* 0 if it is in this process */
 } connection;
 
 static double seconds(void)
@@ -101,7 +104,7 @@ static void say(int fd, const char *octets)
     }
 }
 
-/* Reads on only when each reply, which is long, has found its place. */
+/* Reads on only after it has written its whole reply, which is long. */
 static void serve_all(int fd)
 {
     FILE *in = fdopen(fd, "r");
@@ -121,7 +124,7 @@ static void serve_all(int fd)
     fclose(in);
 }
 
-/* Reads all there is before it says a word. */
+/* Reads everything before it sends a reply. */
 static void serve_late(int fd)
 {
     FILE *in = fdopen(fd, "r");
@@ -133,7 +136,7 @@ static void serve_late(int fd)
     fclose(in);
 }
 
-/* Runs with all limits from now on. */
+/* Runs with all time limits started now. */
 static csmtp_run_status run(connection *connection, size_t target, double slice)
 {
     connection->line.target = target;
@@ -142,7 +145,14 @@ static csmtp_run_status run(connection *connection, size_t target, double slice)
     return connection->line.status;
 }
 
-/* What the server has got by now. */
+/* Runs on, with the time limits of the last run. */
+static csmtp_run_status run_on(connection *connection, double slice)
+{
+    csmtp_fd_run(&connection->line, 1, -1, RECEIVE_OCTETS, slice);
+    return connection->line.status;
+}
+
+/* Returns what the server has received by now. */
 static size_t get(const connection *connection, char octets[TEXT])
 {
     ssize_t count = recv(connection->peer, octets, TEXT - 1, MSG_DONTWAIT);
@@ -167,7 +177,8 @@ static void test_all_gears(void)
             start_server(&connection, serve_all);
             push_many(&connection, 3);
             CHECK(run(&connection, 0, LONG) == CSMTP_RUN_DONE);
-            CHECK(connection.session.pipeline.count == 0 && connection.session.pipeline.proved);
+            CHECK(connection.session.pipeline.count == 0 && 
+                  connection.session.pipeline.steps.proof == csmtp_last_step(gears[i]));
             CHECK(csmtp_pipeline_want(&connection.session.pipeline) == 0);
             CHECK(run(&connection, 0, LONG) == CSMTP_RUN_DONE);
             disconnect_ends(&connection);
@@ -175,9 +186,8 @@ static void test_all_gears(void)
     }
 }
 
-/* The one server writes what has to be read before it reads on: both ends would wait for ever for
- * each other, if the client only wrote. The other says nothing, so that there is but room to wait
- * for. */
+/* One server reads on only after its replies are read: if the client only wrote, both ends would
+ * wait for each other for ever. The other sends nothing, so the client only waits for room. */
 static void test_stream(void (*serve)(int fd))
 {
     connection connection;
@@ -194,7 +204,7 @@ static void test_stream(void (*serve)(int fd))
     disconnect_ends(&connection);
 }
 
-/* The server is in this process: nothing may wait. */
+/* The server is in this process, so nothing may wait. */
 static void test_without_waiting(void)
 {
     static const struct {
@@ -233,7 +243,7 @@ static void test_target(void)
     CHECK(run(&connection, 1, 0) == CSMTP_RUN_SLICE);
     say(connection.peer, "250 #5\r\n250 #6\r\n250 #7\r\n250 #8\r\n250 #9\r\n250 #10\r\n"
                          "250 #11\r\n");
-    /* All of them: the replies too. */
+    /* All replies, too. */
     CHECK(run(&connection, 0, LONG) == CSMTP_RUN_DONE);
     check_text(&connection.session, outcome(&connection.session),
                "1=content:250#3 2=content:250#7 3=content:250#11");
@@ -257,7 +267,7 @@ static void test_held_content(void)
     disconnect_ends(&connection);
 }
 
-/* What the server has said unasked is seen before anything is written. */
+/* What the server has sent unasked is read before anything is written. */
 static void test_unasked(void)
 {
     connection connection;
@@ -287,7 +297,7 @@ static void test_unreadable(void)
 
 static void test_end_of_stream(void)
 {
-    /* Before anything, and when the reply is awaited. */
+    /* Before the first write, and while waiting for the reply. */
     for (size_t runs = 0; runs < 2; runs++) {
         connection connection;
         connect_ends(&connection, CSMTP_LOCKSTEP, STRICT);
@@ -308,13 +318,13 @@ static void test_reset(void)
     connect_ends(&connection, CSMTP_LOCKSTEP, STRICT);
     push_many(&connection, 1);
     CHECK(run(&connection, 0, 0) == CSMTP_RUN_SLICE);
-    close(connection.peer); /* with octets that it has not read */
+    close(connection.peer); /* with bytes that it has not read */
     connection.peer = -1;
     CHECK(run(&connection, 0, LONG) == CSMTP_RUN_ERRNO && connection.line.error == ECONNRESET);
     disconnect_ends(&connection);
 }
 
-/* The last words of a server are read, though it takes no more. */
+/* The last reply of a server is read although it accepts no more data. */
 static void test_last_words(void)
 {
     connection connection;
@@ -353,7 +363,7 @@ static void test_no_memory(void)
     disconnect_ends(&connection);
 }
 
-/* Each phase has its limit, and the others do not count. */
+/* Each phase has its own limit, and those of the others do not count. */
 static void test_phase_limits(void)
 {
     static const struct {
@@ -380,6 +390,31 @@ static void test_phase_limits(void)
     }
 }
 
+/* The reply to what is tried behind the end of a message has a short limit plus ten round trips. */
+static void test_probe_limit(void)
+{
+    connection connection;
+    csmtp_watch *watch = &connection.line.watch;
+    connect_ends(&connection, CSMTP_PIPELINED, STRICT);
+    push_many(&connection, 2);
+    watch->phase_seconds[CSMTP_PHASE_PROBE] = SHORT;
+    CHECK(run(&connection, 0, 0) == CSMTP_RUN_SLICE);
+    CHECK(watch->slowest_reply == 0);
+    say(connection.peer, "250 #1\r\n250 #2\r\n354 #3\r\n");
+    CHECK(run(&connection, 0, SHORT) == CSMTP_RUN_SLICE);
+    CHECK(watch->slowest_reply > 0 && watch->slowest_reply < LONG / 2);
+    say(connection.peer, "250 #4\r\n");
+    watch->early_round_trips = 10;
+    watch->slowest_reply = SHORT / 10;
+    double start = seconds();
+    CHECK(run(&connection, 0, LONG) == CSMTP_RUN_PHASE_OVER);
+    CHECK(watch->phase == CSMTP_PHASE_PROBE);
+    CHECK(seconds() - start >= 2 * SHORT && seconds() - start < LONG / 2);
+    watch->slowest_reply = LONG;
+    CHECK(csmtp_watch_seconds(watch) == watch->phase_seconds[CSMTP_PHASE_COMMAND]);
+    disconnect_ends(&connection);
+}
+
 /* Nobody reads what is written. */
 static void test_block_limit(void)
 {
@@ -388,7 +423,7 @@ static void test_block_limit(void)
     push_many(&connection, STREAMED);
     connection.line.watch.phase_seconds[CSMTP_PHASE_BLOCK] = SHORT;
     CHECK(run(&connection, 0, 0) == CSMTP_RUN_SLICE);
-    /* All replies to what has left. */
+    /* All replies to what was sent. */
     while (csmtp_pipeline_phase(&connection.session.pipeline) != CSMTP_PHASE_BLOCK)
         csmtp_pipeline_book(&connection.session.pipeline, 250, NULL, 0);
     double start = seconds();
@@ -398,7 +433,7 @@ static void test_block_limit(void)
     disconnect_ends(&connection);
 }
 
-/* Whether room is missing or the peer, the descriptor keeps its mode, and errno its value. */
+/* Whether there is no room or no peer, the descriptor keeps its mode, and errno its value. */
 static void test_mode(void)
 {
     for (int mode = 0; mode <= O_NONBLOCK; mode += O_NONBLOCK) {
@@ -430,7 +465,7 @@ static void test_idle_limit(void)
     disconnect_ends(&connection);
 }
 
-/* An octet now and then, of a reply that does not end, up to the end of the connection. */
+/* Sends a byte now and then, of a reply that does not end, until the connection ends. */
 static void serve_dribbling(int fd)
 {
     struct timespec pause = {0, 10000000};
@@ -439,7 +474,7 @@ static void serve_dribbling(int fd)
         nanosleep(&pause, NULL);
 }
 
-/* Is never idle, and yet comes to an end. */
+/* It is never idle, and yet it comes to an end. */
 static void test_dribbling(void)
 {
     connection connection;
@@ -468,12 +503,114 @@ static void test_slice(void)
     disconnect_ends(&connection);
 }
 
+/* The time between the replies to a flight; a write begins another one. */
+static void test_gap(void)
+{
+    connection connection;
+    connect_ends(&connection, CSMTP_PIPELINED, STRICT);
+    push_many(&connection, 1);
+    CHECK(run(&connection, 0, 0) == CSMTP_RUN_SLICE);
+    double begun = seconds();
+    say(connection.peer, "250 #1\r\n");
+    CHECK(run_on(&connection, 2 * SHORT) == CSMTP_RUN_SLICE);
+    CHECK(connection.line.watch.gap == 0);
+    /* Time in which the connection was not run does not count. */
+    csmtp_line_shift(&connection.line, SHORT);
+    say(connection.peer, "250 #2\r\n");
+    CHECK(run_on(&connection, 0) == CSMTP_RUN_SLICE);
+    double gap = connection.line.watch.gap;
+    CHECK(gap >= SHORT / 2 && gap <= seconds() - begun - SHORT);
+    say(connection.peer, "354 #3\r\n");
+    CHECK(run_on(&connection, 0) == CSMTP_RUN_SLICE);
+    CHECK(run_on(&connection, 2 * gap) == CSMTP_RUN_SLICE);
+    say(connection.peer, "250 #4\r\n");
+    CHECK(run_on(&connection, LONG) == CSMTP_RUN_DONE);
+    CHECK(connection.line.watch.gap == gap);
+    disconnect_ends(&connection);
+}
+
+#ifdef TCP_QUICKACK
+/* Makes the ends those of a TCP connection. */
+static void connect_by_tcp(connection *connection)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    socklen_t size = sizeof address;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    close(connection->line.fd);
+    close(connection->peer);
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+    connection->line.fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (bind(listener, (struct sockaddr *)&address, size) != 0 || listen(listener, 1) != 0 ||
+        getsockname(listener, (struct sockaddr *)&address, &size) != 0 ||
+        connect(connection->line.fd, (struct sockaddr *)&address, size) != 0)
+        abort();
+    connection->peer = accept(listener, NULL, NULL);
+    close(listener);
+}
+
+/* Runs on with a reply that the client's system acknowledges at once only if it is told to. Returns
+ * whether it was told. */
+static bool is_acknowledged(connection *connection, const char *reply)
+{
+    int is_quick = 0;
+    socklen_t size = sizeof is_quick;
+    double begun = seconds();
+    CHECK(setsockopt(connection->line.fd, IPPROTO_TCP, TCP_QUICKACK, &is_quick, size) == 0);
+    say(connection->peer, reply);
+    struct pollfd polled = {.fd = connection->line.fd, .events = POLLIN};
+    CHECK(poll(&polled, 1, (int)LONG * 1000) == 1);
+    run_on(connection, 1e-3);
+    CHECK(getsockopt(connection->line.fd, IPPROTO_TCP, TCP_QUICKACK, &is_quick, &size) == 0);
+    /* After 40 ms the system sees by itself that there is nothing to send it with. */
+    return is_quick && seconds() - begun < 0.03;
+}
+
+/* T7: a server with Nagle's algorithm on sends each reply but the first of a flight only when the
+ * last one is acknowledged, which the system delays whenever something was written. */
+static void test_quick_acknowledgements(void)
+{
+    for (int quick = 0; quick <= 1; quick++) {
+        connection connection;
+        connect_ends(&connection, CSMTP_PIPELINED, STRICT);
+        connect_by_tcp(&connection);
+        connection.line.quick_acks = quick;
+        push_many(&connection, 1);
+        CHECK(run(&connection, 0, 0) == CSMTP_RUN_SLICE);
+        bool is_held = !is_acknowledged(&connection, "250 #1\r\n");
+        is_held = !is_acknowledged(&connection, "250 #2\r\n") && is_held;
+        CHECK(is_held == !quick);
+        /* What is written next carries the acknowledgement of the last one. */
+        CHECK(!is_acknowledged(&connection, "354 #3\r\n"));
+        CHECK(!is_acknowledged(&connection, "250 #4\r\n"));
+        CHECK(connection.line.status == CSMTP_RUN_DONE && connection.line.quick_acks == quick);
+        disconnect_ends(&connection);
+    }
+}
+
+/* Unix sockets have no such option, and that is no failure. */
+static void test_no_acknowledgements(void)
+{
+    connection connection;
+    connect_ends(&connection, CSMTP_PIPELINED, STRICT);
+    connection.line.quick_acks = true;
+    push_many(&connection, 1);
+    CHECK(run(&connection, 0, 0) == CSMTP_RUN_SLICE);
+    say(connection.peer, "250 #1\r\n");
+    CHECK(run_on(&connection, SHORT) == CSMTP_RUN_SLICE);
+    CHECK(!connection.line.quick_acks);
+    disconnect_ends(&connection);
+}
+#else
+static void test_quick_acknowledgements(void) {}
+static void test_no_acknowledgements(void) {}
+#endif
+
 static void on_alarm(int number)
 {
     (void)number;
 }
 
-/* A signal ends the slice, as the caller has to look what it is for. */
+/* A signal ends the slice, as the caller has to handle it. */
 static void test_signal(void)
 {
     struct sigaction action = {.sa_handler = on_alarm};
@@ -489,14 +626,14 @@ static void test_signal(void)
     disconnect_ends(&connection);
 }
 
-/* Several lines in one run. */
+/* Several connections in one run. */
 
 enum { TOGETHER = 3 };
 
-/* A message by BDAT leaves whole, and this is all that is to be said to it. */
+/* A message with BDAT is sent as a whole, and these are all its replies. */
 #define TAKEN "250 #1\r\n250 #2\r\n250 #3\r\n"
 
-/* Runs these together. Their limits count from when they were connected. */
+/* Runs these together. Their time limits count from when they were connected. */
 static csmtp_run_status run_together(connection *const *connections, size_t count, int wake,
                                      double slice)
 {
@@ -527,7 +664,7 @@ static void disconnect_together(connection connections[TOGETHER])
         disconnect_ends(&connections[i]);
 }
 
-/* Has all that are left come to their end, however many runs that takes. */
+/* Runs those that are left to their end, however many runs that takes. */
 static void run_to_the_end(connection *const *connections, size_t count)
 {
     connection *left[TOGETHER];
@@ -573,7 +710,7 @@ static void test_together_no_line(void)
     CHECK(seconds() - start >= SHORT && seconds() - start < LONG / 2);
 }
 
-/* Each does all that it can, whatever the others do. */
+/* Each does everything it can, whatever the others do. */
 static void test_together_without_waiting(void)
 {
     connection connections[TOGETHER], *pointers[TOGETHER];
@@ -622,7 +759,7 @@ static void test_together_one_has_much_to_read(void)
     }
 }
 
-/* That is a reason to come back; the others go on later from where they are. */
+/* The run returns then; the others go on later from where they are. */
 static void test_together_one_is_at_its_target(void)
 {
     connection connections[TOGETHER], *pointers[TOGETHER];
@@ -652,7 +789,7 @@ static void test_together_one_is_at_its_target(void)
     disconnect_together(connections);
 }
 
-/* Whatever one is lost by, the others do not suffer from it. */
+/* However one is lost, the others do not suffer. */
 static void test_together_one_is_lost(void)
 {
     static const struct {
@@ -703,7 +840,7 @@ static void test_together_a_bad_descriptor(void)
     disconnect_together(connections);
 }
 
-/* The others have all the time; one of them may be never quiet meanwhile. */
+/* The others have no limit; one of them may be busy all the time. */
 static void test_together_one_is_out_of_time(void)
 {
     for (size_t way = 0; way < 4; way++) {
@@ -730,7 +867,7 @@ static void test_together_one_is_out_of_time(void)
     }
 }
 
-/* What is to be read from the descriptor stays there: it is the caller's. */
+/* Nothing is read from that descriptor: this is up to the caller. */
 static void test_together_wake(void)
 {
     connection connections[TOGETHER], *pointers[TOGETHER];
@@ -752,7 +889,7 @@ static void test_together_wake(void)
     CHECK(seconds() - start < LONG / 2);
     int status;
     CHECK(waitpid(other, &status, 0) == other && status == 0);
-    /* A line that can go on does so all the same. */
+    /* A connection that can go on does so all the same. */
     for (size_t i = 0; i < TOGETHER; i++) {
         CHECK(connections[i].line.status == CSMTP_RUN_SLICE);
         say(connections[i].peer, "250 #1\r\n");
@@ -767,7 +904,7 @@ static void test_together_wake(void)
     disconnect_together(connections);
 }
 
-/* Time in which nobody ran it is not the server's. */
+/* Time in which the connection was not run does not count. */
 static void test_shift(void)
 {
     for (size_t way = 0; way < 4; way++) {
@@ -777,7 +914,7 @@ static void test_shift(void)
         push_many(&connection, 1);
         if (is_idle)
             connection.line.watch.idle_seconds = LONG / 2;
-        /* To write would be progress, so that is done with. */
+        /* A write would be progress, so everything is written before. */
         csmtp_pipeline_wrote(&connection.session.pipeline, gather(&connection.session, NULL));
         csmtp_line_begin(&connection.line);
         /* As if it had begun long ago. */
@@ -846,11 +983,15 @@ int main(void)
     test_bad_descriptor();
     test_no_memory();
     test_phase_limits();
+    test_probe_limit();
     test_block_limit();
     test_mode();
     test_idle_limit();
     test_dribbling();
     test_slice();
+    test_gap();
+    test_quick_acknowledgements();
+    test_no_acknowledgements();
     test_signal();
     test_together_each_comes_to_its_end();
     test_together_no_line();

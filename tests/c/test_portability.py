@@ -1,4 +1,4 @@
-"""Compiles the kernels for other systems and processors, and runs their tests on such processors.
+"""Compile the kernels for other systems and processors, and run their tests on such processors.
 
 CSMTPLIB_MACHINES names the processors to emulate, as in "aarch64 s390x": each takes half a minute.
 """
@@ -13,13 +13,13 @@ import pytest
 
 from ..requirements import unavailable
 from . import building
-from .test_c import check
+from .test_c import TESTED, check
 
-# The loop over a descriptor wants the headers of a system that has poll().
+# The loop over descriptors needs the headers of a system with poll().
 KERNELS = [each for each in building.KERNELS if each != "fdloop"]
 
-# Clang compiles for all of them, and for Windows by Microsoft's rules. What the kernels use of a C
-# library is in freestanding/, as the systems' own headers are not at hand.
+# Clang compiles for all of them, and for Windows by Microsoft's rules. As the headers of these
+# systems are not available, freestanding/ declares what the kernels use of a C library.
 FREESTANDING = ("-ffreestanding", f"-I{Path(__file__).parent / 'freestanding'}", "-Wvla")
 TARGETS = [
     "aarch64-pc-windows-msvc",
@@ -39,7 +39,7 @@ TARGETS = [
 # With Windows' own headers.
 MINGW = ["x86_64-w64-mingw32-gcc", "i686-w64-mingw32-gcc"]
 
-# By Debian's names of processors.
+# Debian's names of processors.
 MACHINES = os.environ.get("CSMTPLIB_MACHINES", "").split()
 
 
@@ -59,7 +59,7 @@ def test_the_kernels_compile_by(compiler: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not MACHINES, reason="CSMTPLIB_MACHINES names no processor to emulate")
-@pytest.mark.parametrize("kernel", building.KERNELS)
+@pytest.mark.parametrize("kernel", TESTED)
 @pytest.mark.parametrize("machine", MACHINES)
 def test_the_kernels_run_on(machine: str, kernel: str, tmp_path: Path) -> None:
     emulator = f"qemu-{machine}"

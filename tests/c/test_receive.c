@@ -1,4 +1,4 @@
-/* Receive buffer: room, growth and moves, and the replies in what came in parts. */
+/* The receive buffer: room, growth and moves, and replies that come in parts. */
 #include "check.h"
 #include "denial.h"
 #include "receive.h"
@@ -15,7 +15,7 @@ static bool put(csmtp_receive *receive, const char *octets, size_t count)
     return true;
 }
 
-/* Reads the next reply of a buffer, and holds it against what is expected. */
+/* Reads the next reply of a buffer, and compares it with what is expected. */
 static void check_next(csmtp_receive *receive, int code, size_t count)
 {
     CHECK(csmtp_receive_find(receive) == CSMTP_REPLY_DONE);
@@ -37,7 +37,7 @@ static void test_nothing(void)
     csmtp_receive_free(&receive);
 }
 
-/* Two replies that come in two parts, cut anywhere, octets moved between. */
+/* Two replies that come in two parts, cut anywhere, with bytes moved in between. */
 static void test_every_cut(void)
 {
     static const char octets[] = "250-a\r\n250 b\r\n354 go\r\n";
@@ -55,7 +55,7 @@ static void test_every_cut(void)
                 CHECK(cut > 14 || (receive.start == 0 && receive.end == 0));
                 CHECK(cut == sizeof octets - 1 ||
                       csmtp_receive_find(&receive) == CSMTP_REPLY_MORE);
-                /* So much that they have to move, or not. */
+                /* So many that the bytes have to move, or do not. */
                 CHECK(csmtp_receive_reserve(&receive, surplus * receive.room));
                 CHECK(put(&receive, octets + cut, sizeof octets - 1 - cut));
             }
@@ -66,7 +66,7 @@ static void test_every_cut(void)
     }
 }
 
-/* What is unread keeps its octets, whatever is reserved and dropped. */
+/* Unread bytes stay the same, whatever is reserved and dropped. */
 static void test_growth_and_moves(void)
 {
     csmtp_receive receive;
@@ -118,7 +118,7 @@ static void test_caps(void)
     static const char lines[] = "250-xxxxxxxxxxxxxxxxxxxxxxxxxxxxx\r\n";
     csmtp_receive receive;
     csmtp_receive_init(&receive, MAX_LINE, MAX_REPLY);
-    /* Behind a reply that was read: the caps count from the start of the next. */
+    /* After a reply that was read, the caps count from the start of the next. */
     CHECK(put(&receive, "250 ok\r\n", 8));
     CHECK(put(&receive, x, MAX_LINE));
     check_next(&receive, 250, 8);
@@ -147,10 +147,10 @@ static void test_no_memory(void)
     allocations_left = 0;
     CHECK(!csmtp_receive_reserve(&receive, receive.room));
     allocations_left = SIZE_MAX;
-    /* More than there can be is not asked for. */
+    /* More than the address space is refused without a request to the system. */
     CHECK(!csmtp_receive_reserve(&receive, SIZE_MAX));
     CHECK(!csmtp_receive_reserve(&receive, SIZE_MAX / 2));
-    /* What was there is there still. */
+    /* The unread bytes are still there. */
     CHECK(put(&receive, "\r\n", 2));
     check_next(&receive, 250, 8);
     csmtp_receive_free(&receive);

@@ -1,4 +1,4 @@
-/* The reply scanner: what is a reply and what is not, its caps, and its text, at every split. */
+/* The reply scanner: which bytes are a reply, its caps, and its text, at every split. */
 #include "check.h"
 #include "reference.h"
 #include "reply.h"
@@ -32,7 +32,7 @@ static void check_join(const uint8_t *reply, size_t count)
     free(expected);
 }
 
-/* Holds the scanner against the reference: whole, after every first part, and octet by octet. */
+/* Compares the scanner with the reference: in one piece, in two, and byte by byte. */
 static csmtp_reply_status check_reply(const uint8_t *octets, size_t count)
 {
     int code = -1;
@@ -60,7 +60,7 @@ static csmtp_reply_status check_reply(const uint8_t *octets, size_t count)
         if (status_by_octet != CSMTP_REPLY_MORE)
             continue;
         status_by_octet = find(&by_octet, octets, cut);
-        /* Told as soon as it can be: by the octet that decides. */
+        /* The result comes as soon as possible: with the byte that decides. */
         if (status_by_octet != CSMTP_REPLY_MORE)
             CHECK_FOR(octets, count, cut == expected_used + is_too_long(status_by_octet));
     }
@@ -74,7 +74,7 @@ static const struct {
     const char *octets;
     csmtp_reply_status status;
     int code;
-    size_t surplus; /* octets behind the reply */
+    size_t surplus; /* bytes after the reply */
     const char *text;
 } forms[] = {
     {"250 ok\r\n", CSMTP_REPLY_DONE, 250, 0, "ok"},
@@ -147,7 +147,7 @@ static void test_forms(void)
     }
 }
 
-/* A NUL is an octet as any other: it ends no line and no text, and is no digit. */
+/* A NUL is a byte like any other: it ends no line and no text, and is no digit. */
 static void test_nul(void)
 {
     static const uint8_t in_text[] = "250 a\0b\r\n", in_code[] = "2\0" "5 a\r\n";
@@ -158,12 +158,12 @@ static void test_nul(void)
     CHECK(check_reply(in_code, sizeof in_code - 1) == CSMTP_REPLY_BAD_CODE);
 }
 
-/* Every reply of up to six of these. */
+/* Every reply of up to six of these, or five. */
 static void test_every_reply(void)
 {
     static const char *const parts[] = {"250", "25", "5", "-", " ", "\r", "\n", "x"};
     static const char indexes[] = "01234567";
-    uint8_t chosen[6], octets[3 * sizeof chosen];
+    uint8_t chosen[IS_BRIEF ? 5 : 6], octets[3 * sizeof chosen];
     for (size_t count = 0; count <= sizeof chosen; count++) {
         for (size_t i = 0; nth_string(i, chosen, count, indexes); i++) {
             size_t length = 0;
@@ -193,13 +193,13 @@ static void test_caps(void)
     CHECK(check_reply(octets, append_line(octets, 0, "250 ", MAX_LINE + 1))
           == CSMTP_REPLY_LINE_TOO_LONG);
 
-    /* A line that does not end is too long as soon as it is. */
+    /* An unfinished line is too long as soon as it exceeds the cap. */
     memset(octets, '2', sizeof octets);
     CHECK(check_reply(octets, MAX_LINE) == CSMTP_REPLY_MORE);
     CHECK(check_reply(octets, MAX_LINE + 1) == CSMTP_REPLY_LINE_TOO_LONG);
     CHECK(check_reply(octets, sizeof octets) == CSMTP_REPLY_LINE_TOO_LONG);
 
-    /* Lines that do not end the reply: 40 and 40 octets leave 20. */
+    /* Lines that do not end the reply: 40 and 40 bytes leave 20. */
     size_t count = append_line(octets, 0, "250-", MAX_LINE);
     count = append_line(octets, count, "250-", MAX_LINE);
     size_t left = MAX_REPLY - count;
@@ -231,7 +231,7 @@ static void test_random_replies(void)
         size_t count = next_random(&random) % (sizeof octets + 1);
         for (size_t k = 0; k < count; k++)
             octets[k] = (uint8_t)alphabet[next_random(&random) % (sizeof alphabet - 1)];
-        /* Codes by chance are too rare. */
+        /* Random bytes are too rarely a code. */
         for (size_t k = 0; k + 4 < count; k++) {
             if (k == 0 || octets[k - 1] == '\n')
                 memcpy(octets + k, next_random(&random) % 16 ? "250-" : "250 ", 4);

@@ -31,13 +31,15 @@ class Terminal:
     """Runs `csmtplib` with a terminal for its standard error, and its standard output too if that
     is asked for; else that is in `out` at the end."""
 
-    def __init__(self, *arguments: str, cwd: Path, with_stdout: bool = False) -> None:
+    def __init__(
+        self, *arguments: str, cwd: Path, with_stdout: bool = False, columns: int = COLUMNS
+    ) -> None:
         import fcntl
         import pty
         import termios
 
         self._ours, its = pty.openpty()
-        fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+        fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, columns, 0, 0))
         streams: dict[str, Any] = {"stderr": its, "stdout": its if with_stdout else subprocess.PIPE}
         self.process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, *arguments],

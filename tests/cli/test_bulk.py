@@ -1,4 +1,4 @@
-"""`csmtplib bulk`: letters to many, what is told of them, and the exit codes."""
+"""`csmtplib bulk`: letters to many recipients, their reports, and the exit codes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 import csmtplib
 from csmtplib.bulk.journal import Journal, JournalError
-from csmtplib.cli import bulk
+from csmtplib.cli import checks
 from csmtplib.cli.display import Display
 from csmtplib.cli.jobs import Messages
 
@@ -30,6 +30,9 @@ REAL = ["--template", str(DATA / "letter.txt"), "--html", str(DATA / "letter.htm
 FEW = str(DATA / "few.csv")
 
 
+NO_JOURNAL = "csmtplib: without --journal this run can't be resumed if it is stopped or killed"
+
+
 def refusing(*refused: str) -> ThrottlingServer:
     return ThrottlingServer(refuse=lambda who: "550 5.1.1 nobody" if who in refused else None)
 
@@ -41,7 +44,7 @@ def test_letters_to_a_dozen(cli: Command, tmp_path: Path) -> None:
     )
     assert (done.code, done.out) == (0, "")
     first, second = done.err.splitlines()
-    assert first.startswith("csmtplib: 12 recipients into the Maildir arrived, and no further, in ")
+    assert first.startswith("csmtplib: 12 recipients into the Maildir arrived only, in ")
     assert second == "csmtplib: 12 accepted, 0 rejected, 0 deferred, 0 in doubt"
     with open(FEW, encoding="utf-8") as file:
         rows = {row["email"]: row for row in csv.DictReader(file)}
@@ -202,19 +205,255 @@ def test_faults_are_found_before_anything_is_sent(cli: Command, tmp_path: Path) 
     third, fourth, last = done.err.splitlines()
     assert third.startswith("csmtplib: table.csv:3: ")
     assert fourth.startswith("csmtplib: table.csv:4: ")
-    assert last == "csmtplib: nothing was sent, as 2 are faulty; --errors aside leaves them out"
+    assert (
+        last
+        == "csmtplib: nothing was sent: 2 messages are faulty; --errors aside skips faulty ones"
+    )
     assert not server.log.connections
 
 
-def test_a_missing_variable_is_found_too(cli: Command, tmp_path: Path) -> None:
+@pytest.mark.parametrize("errors", ["stop", "aside"])
+def test_an_unknown_column_is_reported_once(cli: Command, tmp_path: Path, errors: str) -> None:
+    """Messages to mend: a line a row, and neither the columns nor the near match."""
     arguments = write(tmp_path, addresses(30), letter=LETTER + "{{ nmae }}\n")
+    done = cli("bulk", "--errors", errors, *arguments)
+    assert done.code == 65
+    assert done.err == (
+        f"csmtplib: {tmp_path / 'letter.txt'}, line 7: no column is named 'nmae'; "
+        "columns: 'email', 'name'; did you mean 'name'?\n"
+    )
+
+
+def test_the_table_that_lacks_a_column_is_named(cli: Command, tmp_path: Path) -> None:
+    """Messages to mend: of several tables, one may lack it."""
+    arguments = write(tmp_path, addresses(1))
+    (tmp_path / "more.csv").write_text("email,names\na@y.test,Ann\n")
+    done = cli("bulk", *arguments, "more.csv")
+    assert done.code == 65
+    assert done.err.endswith("columns: 'email', 'names'; did you mean 'names'? (more.csv)\n")
+
+
+def test_an_unknown_column_that_only_some_rows_need_is_reported_once(
+    cli: Command, tmp_path: Path
+) -> None:
+    """Rows with the same fault are reported together."""
+    letter = LETTER + "{% if name != 'r1' %}{{ town }}{% endif %}\n"
+    arguments = write(tmp_path, addresses(30), letter=letter)
     done = cli("bulk", *arguments)
     assert done.code == 65
-    lines = done.err.splitlines()
-    assert len(lines) == 21
-    assert lines[0].startswith("csmtplib: table.csv:2: ")
-    assert "nmae" in lines[0]
-    assert "as 30 are faulty" in lines[-1]
+    assert done.err == (
+        "csmtplib: table.csv:3: text part: no column is named 'town'; columns: 'email', 'name'; "
+        "for a default, write {{ town | default('') }} (and 28 more like this)\n"
+        "csmtplib: nothing was sent: 29 messages are faulty; --errors aside skips faulty ones\n"
+    )
+
+
+def test_single_braces_are_no_markup(cli: Command, tmp_path: Path) -> None:
+    """Messages to mend: {name} went out as it is, without a word."""
+    arguments = write(tmp_path, addresses(2), letter=LETTER.replace("{{ name }},", "{Name},"))
+    done = cli("bulk", *arguments)
+    assert done.code == 65
+    assert done.err == (
+        f"csmtplib: {tmp_path / 'letter.txt'}, line 5: "
+        "{Name} would be sent as it is: write {{ name }} for the "
+        "value of the column, or {{ '{Name}' }} for the braces\n"
+    )
+    arguments = write(tmp_path, addresses(2), letter=LETTER + "{town} {{ '{name}' }} { x: y }\n")
+    done = cli("bulk", "--server", "sink:arrived", *arguments)
+    assert done.code == 0
+    assert done.err.count("warning") == 1
+    assert "letter.txt, line 7: {town} would be sent as it is" in done.err
+    assert all(b"{town} {name} { x: y }" in each for each in filed(tmp_path / "arrived"))
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_missing_header_field_is_reported(cli: Command, tmp_path: Path, dry_run: bool) -> None:
+    """Messages to mend: a missing Subject or To was not mentioned."""
+    for letter, lacks in (
+        ("From: a@x.test\nSubject:\nTo: {{ email }}\n\nhi\n", ["Subject"]),
+        ("From: a@x.test\nSubject: {{ name }}\nTo: {{ email }}\n\nhi\n", []),
+        ("From: a@x.test\n\nhi\n", ["Subject", "To"]),
+        ("From: a@x.test\nSubject: x\nCc: b@x.test\n\nhi\n", []),
+    ):
+        arguments = write(tmp_path, addresses(2), letter=letter)
+        done = cli("bulk", *(["--dry-run"] if dry_run else []), *arguments)
+        assert done.code == 0
+        assert done.err.count("warning") == len(lacks)
+        for each in lacks:
+            assert f"letter.txt: the letter has no {each}" in done.err
+
+
+@pytest.mark.parametrize("table", ["email,name\n", "email,name\n\n,\n"])
+def test_a_table_without_rows(cli: Command, tmp_path: Path, table: str) -> None:
+    """Messages to mend: it ended with 0, as if all had been sent."""
+    arguments = write(tmp_path, [])
+    (tmp_path / "table.csv").write_text(table)
+    done = cli("bulk", *arguments)
+    assert (done.code, done.err) == (65, "csmtplib: table.csv: no recipients\n")
+
+
+TWICE = "email,name\nann@y.test,1\nANN@y.test,2\nann@Y.TEST,3\nbob@y.test,4\n<ann@y.test>,5\n"
+
+
+@pytest.mark.parametrize("errors", ["stop", "aside"])
+@pytest.mark.parametrize("with_journal", [True, False], ids=["journal", "none"])
+def test_a_repeated_address_gets_one_letter(
+    cli: Command, tmp_path: Path, errors: str, with_journal: bool
+) -> None:
+    """T12: it got two, without a word."""
+    arguments = write(tmp_path, [])
+    (tmp_path / "table.csv").write_text(TWICE)
+    (tmp_path / "more.csv").write_text("email,name\nbob@y.test,6\n")
+    options = ["--errors", errors, *(["--journal", "j"] if with_journal else [])]
+    with ThrottlingServer() as server:
+        done = cli("bulk", "--server", server.url, *options, *arguments, "more.csv")
+    assert done.code == 0
+    assert server.log.deliveries() == Counter(["ann@y.test", "ANN@y.test", "bob@y.test"])
+    assert {parsed(each.message)["Subject"] for each in server.log.accepted} == {
+        f"Hello {number}" for number in (1, 2, 4)
+    }
+    assert done.err.splitlines()[:5] == [
+        "csmtplib: table.csv:3: ANN@y.test differs from the address in table.csv:2 only in upper "
+        "and lower case: both get a letter",
+        "csmtplib: table.csv:4: skipped: ann@Y.TEST already has a row (table.csv:2)",
+        "csmtplib: table.csv:6: skipped: ann@y.test already has a row (table.csv:2)",
+        "csmtplib: more.csv:2: skipped: bob@y.test already has a row (table.csv:5)",
+        "csmtplib: 3 rows are duplicates: each address gets one letter; --duplicates send sends "
+        "all",
+    ]
+    assert "3 accepted, 0 rejected, 0 deferred, 0 in doubt\n" in done.err
+    if with_journal:
+        with Journal("j") as journal:
+            assert journal.parameters()["total"] == "3"
+            assert journal.parameters()["duplicates"] == "skip"
+
+
+def test_duplicates_are_sent_where_that_is_asked_for(cli: Command, tmp_path: Path) -> None:
+    """T12: that is the operator's affair, and said too."""
+    arguments = write(tmp_path, ["ann@y.test", "bob@y.test", "ann@y.test"])
+    with ThrottlingServer() as server:
+        done = cli("bulk", "--server", server.url, "--duplicates", "send", *arguments)
+    assert done.code == 0
+    assert server.log.deliveries() == Counter({"ann@y.test": 2, "bob@y.test": 1})
+    assert "table.csv:4: ann@y.test already has a row (table.csv:2) and gets another" in done.err
+    assert "1 row is a duplicate, sent anyway" in done.err
+
+
+def test_a_dry_run_reports_a_limited_number_of_duplicates(cli: Command, tmp_path: Path) -> None:
+    """T12: how many, and which lines."""
+    arguments = write(tmp_path, ["ann@y.test"] * 50)
+    done = cli("bulk", "--dry-run", *arguments)
+    assert done.code == 0
+    assert done.err.count("skipped: ann@y.test already has a row (table.csv:2)") == 20
+    assert "csmtplib: 29 more rows like these\n" in done.err
+    assert "csmtplib: 49 rows are duplicates" in done.err
+    assert done.out.count("Subject: ") == 1
+
+
+def test_the_letter_goes_to_the_first_row_that_one_can_be_made_of(
+    cli: Command, tmp_path: Path
+) -> None:
+    """T12: a row that is left out for a fault is no reason to leave out the next one."""
+    letter = LETTER.replace("Hello {{ name }}", "{{ 1 // name | int }}")
+    arguments = write(tmp_path, [], letter=letter)
+    (tmp_path / "table.csv").write_text("email,name\nann@y.test,0\nann@y.test,1\nann@y.test,2\n")
+    with ThrottlingServer() as server:
+        done = cli("bulk", "--server", server.url, "--errors", "aside", *arguments)
+    assert done.code == 65
+    assert [parsed(each.message)["To"] for each in server.log.accepted] == ["1 <ann@y.test>"]
+
+
+def test_rows_behind_the_limit_are_no_duplicates(cli: Command, tmp_path: Path) -> None:
+    """T12: only what would be sent counts."""
+    arguments = write(tmp_path, ["ann@y.test", "bob@y.test", "ann@y.test"])
+    done = cli("bulk", "--server", "sink:arrived", "--limit", "2", *arguments)
+    assert done.code == 0
+    assert "ann@y.test" not in done.err
+    assert len(filed(tmp_path / "arrived")) == 2
+
+
+def test_a_file_that_is_named_in_two_ways(cli: Command, tmp_path: Path) -> None:
+    """T12: ./box is box, and its messages would leave twice."""
+    write_mbox(tmp_path / "box", message(1))
+    done = cli("bulk", "box", os.path.join(".", "box"))
+    assert done.code == 64
+    assert "given twice" in done.err
+
+
+@pytest.mark.parametrize("errors", ["stop", "aside"])
+def test_a_wrong_quote_sends_nothing_to_what_is_behind_it(
+    cli: Command, tmp_path: Path, errors: str
+) -> None:
+    """T21: a line of the broken record's text became a recipient."""
+    arguments = write(tmp_path, [])
+    (tmp_path / "table.csv").write_text(
+        'email,name\na@y.test,Ann\nb@y.test,"She said "hi" to me\neve@y.test,Eve\nbye"\n'
+        "c@y.test,C\n"
+    )
+    with ThrottlingServer() as server:
+        done = cli("bulk", "--server", server.url, "--errors", errors, *arguments)
+    assert done.code == 65
+    assert not server.log.accepted
+    assert "table.csv:3: not CSV: a misplaced quote" in done.err
+    assert "--errors aside" not in done.err
+
+
+def test_a_table_of_a_spreadsheet(cli: Command, tmp_path: Path) -> None:
+    """T21: empty columns and rows refused it."""
+    arguments = write(tmp_path, [])
+    (tmp_path / "table.csv").write_bytes(
+        b"\xef\xbb\xbfemail;name;;\r\nann@y.test;Ann;;\r\n;;;\r\n;;;\r\n"
+    )
+    with ThrottlingServer() as server:
+        done = cli("bulk", "--server", server.url, *arguments)
+    assert done.code == 0
+    assert server.log.deliveries() == Counter(["ann@y.test"])
+
+
+def test_addresses_that_nobody_can_see_through(cli: Command, tmp_path: Path) -> None:
+    """T20: they were sent, or their invisible characters dropped without a word."""
+    arguments = write(tmp_path, ["a@y.test", "b\u2060@y.test", "c@y\u200b.test", "h@y..test"])
+    with ThrottlingServer() as server:
+        done = cli("bulk", "--server", server.url, *arguments)
+        assert done.code == 65
+        assert "table.csv:3: email: the address 'b\\u2060@y.test' contains U+2060 (WORD" in done.err
+        assert "table.csv:4: email: the address 'c@y\\u200b.test' contains U+200B (ZERO" in done.err
+        assert "table.csv:5: email: 'y..test' is not a domain" in done.err
+        for sender in ("a@x\u200b.test", "a@x..test"):
+            arguments = write(tmp_path, addresses(1))
+            assert cli("bulk", "--server", server.url, "--from", sender, *arguments).code == 64
+    assert not server.log.accepted
+
+
+def test_a_bcc_that_is_not_recognised(cli: Command, tmp_path: Path) -> None:
+    """T17: it stayed in what everybody got."""
+    header = b"From: a@x.test\nTo: b@y.test\nBcc: c@y.test\nSubject: 1\n\nhello\n"
+    (tmp_path / "bom.eml").write_bytes(b"\xef\xbb\xbf" + header)
+    (tmp_path / "broken.eml").write_bytes(header.replace(b"Bcc", b"broken\nBcc"))
+    with ThrottlingServer() as server:
+        assert cli("bulk", "--server", server.url, "broken.eml").code == 65
+        assert cli("send", "--server", server.url, "broken.eml").code == 65
+        options = ["--from", "a@x.test", "--to", "b@y.test"]
+        done = cli("send", "--server", server.url, *options, "broken.eml")
+        assert done.code == 65
+        assert "has a Bcc that is no header field" in done.err
+        assert not server.log.accepted
+        assert cli("bulk", "--server", server.url, "bom.eml").code == 0
+    (sent,) = server.log.accepted
+    assert sent.message.startswith(b"From: a@x.test\r\nTo: b@y.test\r\nSubject: 1\r\n")
+    assert sorted(sent.recipients) == ["b@y.test", "c@y.test"]
+
+
+def test_a_suppression_list_knows_a_domain_in_all_its_letters(cli: Command, tmp_path: Path) -> None:
+    """T20: a message to a domain in other letters than ASCII passed the list."""
+    (tmp_path / "not").write_text("ann@xn--mller-kva.test\n", encoding="utf-8")
+    mail = "From: a@x.test\nTo: Ann@MÜLLER.test, b@y.test\n\nhi\n"
+    (tmp_path / "a.eml").write_text(mail, encoding="utf-8")
+    with ThrottlingServer() as server:
+        done = cli("bulk", "--server", server.url, "--suppress", "not", "a.eml")
+    assert done.code == 0
+    assert "1 suppressed" in done.err
+    assert server.log.deliveries() == Counter(["b@y.test"])
 
 
 def test_faults_are_left_out_where_that_is_asked_for(cli: Command, tmp_path: Path) -> None:
@@ -303,7 +542,9 @@ def test_files_that_are_not_there(cli: Command, tmp_path: Path, missing: str) ->
     assert refusal(call, missing) in done.err
 
 
-@pytest.mark.parametrize("table", ["", "\n", "name\nBea\n", "email,email\nx,y\n", "email\n\xff"])
+@pytest.mark.parametrize(
+    "table", ["", "\n", "name\nBea\n", "email,email\nx,y\n", "email,name\n\xff,"]
+)
 def test_tables_that_are_none(cli: Command, tmp_path: Path, table: str) -> None:
     arguments = write(tmp_path, [])
     (tmp_path / "table.csv").write_text(table, encoding="latin-1")
@@ -366,16 +607,17 @@ def test_without_jinja2(cli: Command, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "jinja2", None)
     done = cli("bulk", *write(tmp_path, addresses(1)))
     assert done.code == 69
-    assert "jinja2" in done.err
+    assert "jinja2: pip install 'csmtplib[cli]'" in done.err
 
 
-def test_refusals_are_told(cli: Command, tmp_path: Path) -> None:
+def test_refusals_are_reported(cli: Command, tmp_path: Path) -> None:
     arguments = write(tmp_path, addresses(3))
     with refusing("r2@y.test") as server:
         done = cli("bulk", "--server", server.url, *arguments)
     assert (done.code, done.out) == (1, "")
-    told, _, summary = done.err.splitlines()
-    assert told == "csmtplib: rejected  r2@y.test  550 5.1.1 nobody  table.csv:3"
+    notice, reported, _, summary = done.err.splitlines()
+    assert notice == NO_JOURNAL
+    assert reported == "csmtplib: rejected  r2@y.test  550 5.1.1 nobody  table.csv:3"
     assert summary == "csmtplib: 2 accepted, 1 rejected, 0 deferred, 0 in doubt"
 
 
@@ -448,7 +690,7 @@ def test_a_log_that_fails_stops_it(cli: Command, tmp_path: Path) -> None:
             *("--log-json", "/dev/full", *arguments),
         )
     assert done.code == 75
-    assert "stopped: --log-json or standard output: No space left on device" in done.err
+    assert "stopped: --log-json /dev/full: No space left on device" in done.err
     assert len(server.log.accepted) < 500
 
 
@@ -465,10 +707,50 @@ def test_or_left_for_another_run(cli: Command, tmp_path: Path) -> None:
     with ThrottlingServer(greylist_seconds=60) as server:
         done = cli("bulk", "--server", server.url, "--retry-for", "0", "--journal", "j", *arguments)
     assert done.code == 75
-    assert "3 deferred, and not tried again in this run" in done.err
+    assert "3 deferred, not retried in this run" in done.err
     assert "0 accepted, 0 rejected, 3 deferred, 0 in doubt\n" in done.err
     assert "csmtplib resume j" in done.err
     assert all(len(times) == 1 for times in server.log.attempts.values())
+
+
+def log_of(path: Path) -> dict[str, dict[str, object]]:
+    """The last object that a JSON log has of each recipient."""
+    return {each["recipient"]: each for each in map(json.loads, path.read_text().splitlines())}
+
+
+@pytest.mark.parametrize("with_journal", [False, True], ids=["", "journal"])
+def test_who_was_deferred_and_who_was_not_tried(
+    cli: Command, tmp_path: Path, with_journal: bool
+) -> None:
+    """T23: a recipient that is greylisted when the run ends has its reply in the log; one that was
+    taken up and not tried is queued there, after no attempt."""
+    journal = ["--journal", "j"] if with_journal else []
+    with ThrottlingServer(
+        greylist_seconds=60, refuse=lambda who: "550 5.1.1 no" if who == "r9@y.test" else None
+    ) as server:
+        done = cli(
+            *("bulk", "--server", server.url, "--connections", "1", "--max-in-flight", "1"),
+            *("--domain-rate", "z.test=1/h", "--max-failed", "1", "--log-json", "log", *journal),
+            *write(tmp_path, [*addresses(8), "a@z.test", "b@z.test", "r9@y.test"]),
+        )
+        log = log_of(tmp_path / "log")
+        assert done.code == 75
+        tried = {name: each for name, each in log.items() if name in server.log.attempts}
+        assert set(log) - set(tried) == {"b@z.test"}
+        assert log["b@z.test"]["state"] == "queued"
+        assert (log["b@z.test"]["code"], log["b@z.test"]["attempts"]) == (None, 0)
+        assert log["r9@y.test"]["state"] == "rejected"
+        for name in set(tried) - {"r9@y.test"}:
+            assert (log[name]["state"], log[name]["attempts"]) == ("deferred", 1)
+            assert (log[name]["code"], log[name]["enhanced"]) == (451, "4.7.1")
+            assert str(log[name]["text"]).startswith("4.7.1 greylisted, try again later; ")
+        if not with_journal:
+            return
+        # Another run that does not come to them says the same.
+        done = cli("resume", "j", "--retry-for", "0", "--log-json", "log2")
+        again = log_of(tmp_path / "log2")
+        assert (again["r1@y.test"]["state"], again["r1@y.test"]["code"]) == ("deferred", 451)
+        assert again["r1@y.test"]["attempts"] == 1
 
 
 @pytest.mark.parametrize("most", ["5", "4%"])
@@ -528,6 +810,87 @@ def test_a_login_that_is_refused(cli: Command, tmp_path: Path) -> None:
     assert "secret" not in done.err
 
 
+def test_a_login_that_was_forgotten(cli: Command, tmp_path: Path) -> None:
+    """T10: the run stops with exit code 77, and resume sends to all."""
+    arguments = write(tmp_path, addresses(200))
+    with ThrottlingServer(refuse_mail=lambda *_: "530 5.7.0 Authentication required") as server:
+        done = cli("bulk", "--server", server.url, "--journal", "j", *arguments)
+        assert done.code == 77
+        assert "530 5.7.0 Authentication required" in done.err
+        assert "the server URL names no user" in done.err
+        assert "csmtplib resume j" in done.err
+        assert "rejected  " not in done.err
+    with ThrottlingServer() as server:
+        assert cli("resume", "--server", server.url, "j").code == 0
+    assert server.log.deliveries() == Counter(addresses(200))
+
+
+def test_a_run_that_is_refused_from_some_message_on(cli: Command, tmp_path: Path) -> None:
+    """T10's kind."""
+    arguments = write(tmp_path, addresses(300))
+    count = itertools.count()
+    refuse = lambda *_: "550 5.7.1 quota exceeded" if next(count) >= 100 else None  # noqa: E731
+    with ThrottlingServer(refuse_mail=refuse) as server:
+        done = cli("bulk", "--server", server.url, "--journal", "j", *arguments)
+    assert done.code == 69
+    assert "stopped: " in done.err
+    assert "550 5.7.1 quota exceeded; every message would meet that" in done.err
+    assert "100 accepted, 0 rejected, 0 deferred, 0 in doubt, 200 not sent" in done.err
+    assert "to send the rest: csmtplib resume j" in done.err
+
+
+def test_a_login_that_is_refused_in_the_middle(cli: Command, tmp_path: Path) -> None:
+    def first(peer: Peer) -> None:
+        peer.greet("AUTH PLAIN")
+        peer.expect("AUTH PLAIN")
+        peer.say("235 ok")
+        peer.accept_message()
+        peer.expect("QUIT")
+        peer.say("221 bye")
+
+    def second(peer: Peer) -> None:
+        peer.greet("AUTH PLAIN")
+        peer.expect("AUTH PLAIN")
+        peer.say("535 5.7.8 no more")
+        peer.drain()
+
+    arguments = write(tmp_path, addresses(2))
+    with ScriptedServer(first, second) as server:
+        where = url(server, login="me:secret@", cleartext_auth="yes")
+        done = cli(
+            *("bulk", "--server", where, "--journal", "j", "--connections", "1"),
+            *("--max-per-connection", "1", *arguments),
+        )
+    assert done.code == 77
+    assert "refuses the login of me: 535 5.7.8 no more" in done.err
+    assert "1 accepted" in done.err
+    assert "to send the rest: csmtplib resume j" in done.err
+
+
+def test_the_first_results_are_all_the_same_refusal(cli: Command, tmp_path: Path) -> None:
+    """T10's kind: how to go on is said."""
+    arguments = write(tmp_path, addresses(1000))
+    with ThrottlingServer(refuse=lambda _: "554 5.7.1 Relay access denied") as server:
+        done = cli("bulk", "--server", server.url, "--journal", "j", *arguments)
+        assert done.code == 69
+        assert "the first 50 results are the same refusal" in done.err
+        assert "--max-failed" in done.err
+        assert "--retry-rejected" in done.err
+        done = cli("resume", "--server", server.url, "--max-failed", "10000", "j")
+    assert done.code == 1
+    with Journal("j") as journal:
+        assert journal.counts() == {"rejected": 1000}
+
+
+def test_what_was_learned_about_the_server_is_reported(cli: Command, tmp_path: Path) -> None:
+    """T8: --verbose reports its limit."""
+    arguments = write(tmp_path, addresses(100))
+    with ThrottlingServer(mails_per_connection=10) as server:
+        done = cli("bulk", "--verbose", "--server", server.url, *arguments)
+    assert done.code == 0
+    assert "learned about the server: it takes 10 messages per connection" in done.err
+
+
 def test_a_journal(cli: Command, tmp_path: Path) -> None:
     arguments = write(tmp_path, addresses(3))
     with ThrottlingServer() as server:
@@ -539,7 +902,10 @@ def test_a_journal(cli: Command, tmp_path: Path) -> None:
         assert done.err.splitlines()[-1] == "csmtplib: all results: csmtplib report b"
         again = cli("bulk", "--server", server.url, "--journal", "b", *arguments)
     assert again.code == 64
-    assert again.err.endswith("resume it by: csmtplib resume b\n")
+    assert again.err == (
+        "csmtplib: b already contains a campaign (3 accepted): csmtplib report b shows its "
+        "results, csmtplib resume b sends the rest; give another --journal for another campaign\n"
+    )
     assert server.log.deliveries() == Counter(addresses(3))
     assert b"cret" not in (tmp_path / "a").read_bytes()
     with Journal("a") as journal:
@@ -610,11 +976,11 @@ def test_messages_that_can_not_be_read(
 
 
 @pytest.mark.parametrize("change", ["row", "table"])
-def test_files_that_change_after_the_look_at_them(
+def test_files_that_change_after_they_were_checked(
     cli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     arguments = write(tmp_path, addresses(3))
-    check = bulk._check
+    check = checks.check_all
 
     def check_and_change(items: Messages, display: Display) -> int:
         count = check(items, display)
@@ -625,7 +991,7 @@ def test_files_that_change_after_the_look_at_them(
             Path("table.csv").unlink()
         return count
 
-    monkeypatch.setattr(bulk, "_check", check_and_change)
+    monkeypatch.setattr(checks, "check_all", check_and_change)
     with ThrottlingServer() as server:
         done = cli("bulk", "--server", server.url, *arguments)
     assert done.code == 75

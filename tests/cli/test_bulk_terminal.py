@@ -22,6 +22,7 @@ from ..requirements import needs_terminals
 from .campaigns import addresses, write
 from .conftest import url
 from .terminal import COLUMNS, PROGRAM, Terminal
+from .test_bulk import NO_JOURNAL
 
 pytestmark = needs_terminals
 
@@ -52,11 +53,11 @@ def test_a_campaign_is_watched_stopped_resumed_and_reported(tmp_path: Path) -> N
             # The bar is gone, and the last line ended.
             assert terminal.longest() < COLUMNS
             assert not [line for line in terminal.screen() if "|" in line]
-            told = [line for line in terminal.screen() if "stopping after" not in line]
-            assert told[0] == "csmtplib: stopped: interrupted"
-            assert told[1].startswith("csmtplib: ")
-            assert " not sent" in told[2]
-            assert told[3:] == [
+            lines = [line for line in terminal.screen() if "stopping after" not in line]
+            assert lines[0] == "csmtplib: stopped: interrupted"
+            assert lines[1].startswith("csmtplib: ")
+            assert " not sent" in lines[2]
+            assert lines[3:] == [
                 "csmtplib: to send the rest: csmtplib resume j",
                 "csmtplib: all results: csmtplib report j",
                 "",
@@ -73,7 +74,7 @@ def test_a_campaign_is_watched_stopped_resumed_and_reported(tmp_path: Path) -> N
         assert max(map(len, terminal.screen())) <= COLUMNS
 
 
-def test_lines_are_told_beside_the_bar(tmp_path: Path) -> None:
+def test_lines_are_printed_above_the_bar(tmp_path: Path) -> None:
     arguments = write(tmp_path, addresses(200))
     server = ThrottlingServer(refuse=lambda who: "550 5.1.1 nobody" if "r150@" in who else None)
     with (
@@ -83,14 +84,15 @@ def test_lines_are_told_beside_the_bar(tmp_path: Path) -> None:
         ) as terminal,
     ):
         assert terminal.end() == 1
-    told, first, second, last = terminal.screen()
-    assert told == "csmtplib: rejected  r150@y.test  550 5.1.1 nobody  table.csv:151"
+    notice, reported, first, second, last = terminal.screen()
+    assert notice == NO_JOURNAL
+    assert reported == "csmtplib: rejected  r150@y.test  550 5.1.1 nobody  table.csv:151"
     assert first.startswith("csmtplib: 200 recipients to ")
     assert second == "csmtplib: 199 accepted, 1 rejected, 0 deferred, 0 in doubt"
     assert last == ""
 
 
-def test_no_bar_beside_lines_on_the_same_terminal(tmp_path: Path) -> None:
+def test_no_bar_with_lines_on_the_same_terminal(tmp_path: Path) -> None:
     arguments = write(tmp_path, addresses(20))
     with (
         ThrottlingServer() as server,
@@ -105,7 +107,7 @@ def test_no_bar_beside_lines_on_the_same_terminal(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("with_journal", [False, True], ids=["", "journal"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-def test_messages_under_way_come_to_their_end(
+def test_messages_in_progress_finish(
     tmp_path: Path, number: signal.Signals, with_journal: bool
 ) -> None:
     arguments = write(tmp_path, addresses(50))
@@ -134,20 +136,24 @@ def test_messages_under_way_come_to_their_end(
         with process:
             started.set_result(process)
             assert process.stderr is not None
+            if not with_journal:
+                assert process.stderr.readline() == f"{NO_JOURNAL}\n"
             assert process.stderr.readline() == (
-                "csmtplib: stopping after those under way; Ctrl-C again leaves them in doubt\n"
+                "csmtplib: stopping after the messages in progress; press Ctrl-C again to abort "
+                "them\n"
             )
             noticed.set()
             out, err = process.communicate(timeout=DEADLINE)
     assert process.returncode == (75 if with_journal else 130)
     states = Counter(json.loads(line)["state"] for line in out.splitlines())
     assert states["accepted"] in (1, 2)
-    assert set(states) <= {"accepted", "deferred"}
+    assert set(states) <= {"accepted", "queued"}
     unsent = 50 - states["accepted"]
     assert f"0 rejected, 0 deferred, 0 in doubt, {unsent} not sent" in err
 
 
 def test_a_second_interrupt_leaves_them_in_doubt(tmp_path: Path) -> None:
+    """T1: acted on between two turns of the loop, and each result is recorded."""
     arguments = write(tmp_path, addresses(3))
     started: Future[subprocess.Popen[str]] = Future()
 
@@ -174,6 +180,7 @@ def test_a_second_interrupt_leaves_them_in_doubt(tmp_path: Path) -> None:
     assert process.returncode == 75
     assert "csmtplib: stopped: interrupted\n" in err
     assert " 1 in doubt" in err
+    assert "in doubt  r1@y.test  interrupted  " in err
     assert "Traceback" not in err
 
 
@@ -189,6 +196,6 @@ def test_a_pipe_that_closes_stops_it(tmp_path: Path) -> None:
             assert process.stderr is not None
             err = process.stderr.read()
     assert process.returncode == 75
-    assert err.startswith("csmtplib: stopped: --log-json or standard output: Broken pipe\n")
+    assert err.startswith(f"{NO_JOURNAL}\ncsmtplib: stopped: standard output: Broken pipe\n")
     assert "Traceback" not in err
     assert len(server.log.accepted) < 2000

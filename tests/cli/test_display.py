@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
 
-from csmtplib.bulk.sender import Status
+from csmtplib.bulk.status import Status
 from csmtplib.cli.conventions import Exit
 from csmtplib.cli.display import Display
 from csmtplib.cli.tally import Tally
@@ -134,12 +135,37 @@ def test_what_is_done_and_what_is_not() -> None:
     )
     assert (counts.settled, counts.done) == (13, 28)
     assert counts.summary("to x", 2.0) == [
-        "13 recipients to x in 2.00 s (6/s)",
+        "13 of 100 recipients to x in 2.00 s (6/s)",
         "10 accepted, 2 rejected, 7 deferred, 1 in doubt, 65 not sent, 5 settled before, "
         "6 suppressed, 4 left out",
     ]
     counts.total = None
     assert " 10 not sent" in counts.summary("to x", 2.0)[1]
+
+
+def test_the_summary_adds_up() -> None:
+    """Whatever there is: the first line has the sum of the second, and those that got a result in
+    this run."""
+    one = {"taken": 6, "accepted": 1, "rejected": 1, "in_doubt": 1, "waiting": 1}
+    for others in ({}, {"suppressed": 2}, {"settled_before": 5}, {"in_doubt_before": 7}):
+        for total in (None, 60):
+            first, second = tally(total, left_out=3, **one, **others).summary("to x", 1.0)
+            done, of, count = first.split()[:3]
+            assert (done, of) == ("3", "of")
+            assert int(count) == sum(map(int, re.findall(r"(\d+) ", second)))
+    assert (
+        tally(1, taken=1, accepted=1).summary("to x", 1.0)[0] == "1 recipient to x in 1.00 s (1/s)"
+    )
+
+
+def test_what_earlier_runs_left_in_doubt_is_reported() -> None:
+    """T14: it is neither settled nor out of sight."""
+    counts = tally(230, settled_before=150, in_doubt_before=80)
+    assert (counts.settled, counts.in_doubt, counts.done) == (0, 80, 230)
+    assert counts.summary("to x", 1.0) == [
+        "0 of 230 recipients to x in 1.00 s (0/s)",
+        "0 accepted, 0 rejected, 0 deferred, 80 in doubt, 150 settled before",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -151,7 +177,8 @@ def test_what_is_done_and_what_is_not() -> None:
         ({"rejected": 1}, 2, 0, Exit.DATAERR),
         ({"rejected": 1}, 2, 1, Exit.NOINPUT),
         ({"rejected": 1, "deferred": 1}, 2, 1, Exit.TEMPFAIL),
-        ({"in doubt": 1}, 0, 0, Exit.TEMPFAIL),
+        ({"rejected": 1, "in doubt": 1}, 2, 1, Exit.IN_DOUBT),
+        ({"deferred": 1, "in doubt": 1}, 0, 0, Exit.TEMPFAIL),
         ({"queued": 1}, 0, 0, Exit.TEMPFAIL),
     ],
 )

@@ -1,4 +1,4 @@
-"""`csmtplib` itself: what it tells about itself, and how fast."""
+"""`csmtplib` itself: its help, version and start-up time."""
 
 from __future__ import annotations
 
@@ -42,7 +42,6 @@ def test_the_manual_fits_a_terminal(cli: Command, command: str) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
         ["post"],
         ["--nonsense"],
         ["send", "--nonsense"],

@@ -62,4 +62,4 @@ def test_without_prometheus_client(
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     done = cli("bulk", "--metrics", "m.prom", *arguments)
     assert done.code == 69
-    assert "prometheus_client" in done.err
+    assert "prometheus_client: pip install 'csmtplib[metrics]'" in done.err

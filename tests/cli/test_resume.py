@@ -55,6 +55,21 @@ def test_the_rest_is_sent(cli: Command, tmp_path: Path) -> None:
         assert max(server.log.deliveries().values()) == 1
 
 
+@pytest.mark.parametrize("duplicates", ["skip", "send"])
+def test_duplicates_are_what_they_were(cli: Command, tmp_path: Path, duplicates: str) -> None:
+    """T12: resume skips the same rows, or sends them, as in the first run."""
+    arguments = write(tmp_path, addresses(60) * 2)
+    with ThrottlingServer() as server:
+        stop_halfway(cli, server, "--duplicates", duplicates, *arguments)
+        server.refuse = None
+        assert cli("resume", "j").code == 1
+        deliveries = server.log.deliveries()
+    with Journal("j") as journal:
+        total = sum(journal.counts().values())
+    assert total == (60 if duplicates == "skip" else 120)
+    assert max(deliveries.values()) == (1 if duplicates == "skip" else 2)
+
+
 def test_messages_are_the_same_as_in_the_first_run(cli: Command, tmp_path: Path) -> None:
     arguments = write(tmp_path, addresses(9))
     with ThrottlingServer() as server:
@@ -77,7 +92,7 @@ def test_ready_messages_are_resumed(cli: Command, tmp_path: Path) -> None:
     def mail(number: int) -> bytes:
         return message(number).replace(b"To: b", b"To: r")
 
-    write_mbox(tmp_path / "box", *map(mail, range(1, 7)))
+    write_mbox(tmp_path / "box", *map(mail, range(1, 15)))
     write_maildir(tmp_path / "Maildir", *map(mail, range(20, 30)))
     with ThrottlingServer() as server:
         assert stop_halfway(cli, server, "Maildir", "box").code == 75
@@ -180,8 +195,8 @@ def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("told", [1, 150])
-def test_after_a_kill(cli: Command, tmp_path: Path, told: int) -> None:
+@pytest.mark.parametrize("results", [1, 150])
+def test_after_a_kill(cli: Command, tmp_path: Path, results: int) -> None:
     arguments = write(tmp_path, addresses(600))
     with ThrottlingServer() as server:
         process = start(
@@ -191,7 +206,7 @@ def test_after_a_kill(cli: Command, tmp_path: Path, told: int) -> None:
         )
         with process:
             assert process.stdout is not None
-            for _ in range(told):
+            for _ in range(results):
                 result = json.loads(process.stdout.readline())
                 assert result["state"] == "accepted"
             process.kill()
@@ -200,8 +215,8 @@ def test_after_a_kill(cli: Command, tmp_path: Path, told: int) -> None:
         # In doubt, and so left as they are.
         with Journal("j") as journal:
             doubtful = journal.counts().get("in doubt", 0)
-        assert done.code == (75 if doubtful else 0)
-        assert ("were under way when a run was killed" in done.err) == bool(doubtful)
+        assert done.code == (76 if doubtful else 0)
+        assert ("were in progress when a run was killed" in done.err) == bool(doubtful)
         deliveries = server.log.deliveries()
         assert max(deliveries.values()) == 1
         assert 600 - doubtful <= len(deliveries) <= 600
@@ -221,11 +236,24 @@ def test_what_is_no_campaign(cli: Command, tmp_path: Path) -> None:
     done = cli("resume", "none")
     assert (done.code, done.err) == (66, "csmtplib: none: there is no such journal\n")
     assert not (tmp_path / "none").exists()
-    with Journal(tmp_path / "mine"):
+    with Journal(tmp_path / "mine") as journal:
         pass
     done = cli("resume", "mine")
     assert done.code == 65
-    assert "no campaign" in done.err
+    assert done.err == (
+        "csmtplib: the campaign in mine never began, and nothing was sent: start it again with "
+        "csmtplib bulk --journal mine ...\n"
+    )
+    with Journal(tmp_path / "mine") as journal:
+        journal.write(new=[(1, 1, "r1@y.test")], again=[], settled=[])
+    done = cli("resume", "mine")
+    assert done.code == 65
+    assert "mine is the journal of a program: run the program again" in done.err
+    with Journal(tmp_path / "mine") as journal:
+        journal.set_parameters({"version": "0.0.1", "run": "{}", "files": "{}"})
+    done = cli("resume", "mine")
+    assert done.code == 65
+    assert "it was written by version 0.0.1" in done.err
     (tmp_path / "text").write_text(LETTER)
     assert cli("resume", "text").code == 74
     assert cli("resume").code == 64

@@ -1,4 +1,4 @@
-"""`csmtplib send`: what it tells, and the exit code for everything that a server answers."""
+"""`csmtplib send`: its output, and its exit code for every answer of a server."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_verbose_tells_each_outcome(cli: Command) -> None:
     assert "recipients: 1 accepted, 1 rejected, 1 deferred, 0 in doubt" in summary
 
 
-def test_without_it_what_went_wrong_is_told(cli: Command) -> None:
+def test_without_it_failures_are_reported(cli: Command) -> None:
     with ScriptedServer(answering(bob="550 5.1.1 no bob")) as server:
         done = cli(
             *("send", "--quiet", "--server", url(server), "--to", "alice@y.test,bob@y.test"),
@@ -135,7 +135,7 @@ def test_answers(cli: Command, answers: dict[str, str], code: int, state: str) -
     [
         (b"To: b@y.test\n\n", [], "no address in Sender or From"),
         (b"From: a@x.test\n\n", [], "no recipient in To, Cc or Bcc"),
-        (b"From: a@x.test\nTo: b@y)c@z\n\n", [], "no list of addresses"),
+        (b"From: a@x.test\nTo: b@y)c@z\n\n", [], "not a list of addresses"),
         (message(body=b"\0\n"), [], "NUL"),
         (message(body=b"x" * 999 + b"\n"), [], "line 5 of the message is longer than 998 octets"),
         (message(body=b"12345678\n" * 100), [], "the server takes 1000"),
@@ -232,9 +232,7 @@ def test_which_exit_code_wins(cli: Command, tmp_path: Path, messages: list[str],
         ("--from", "a@@x.test"),
     ],
 )
-def test_addresses_are_looked_at_first(
-    cli: Command, tmp_path: Path, option: str, value: str
-) -> None:
+def test_addresses_are_checked_first(cli: Command, tmp_path: Path, option: str, value: str) -> None:
     done = cli("send", option, value, stdin=message())
     assert done.code == 64
     assert done.err.count("\n") == 1

@@ -170,7 +170,12 @@ def test_in_doubt_and_never_again(cli: Command, tmp_path: Path) -> None:
         done = cli("send", "-v", "--server", url(server), box(tmp_path, 2))
         # The second connection is for the second message.
         assert server.received.count(b"\r\nSubject: 1\r\n") == 1
-    assert (done.code, states(done.out)) == (75, ["in doubt", "accepted"])
+    # T14: not 75, by which a mail program would try it again.
+    assert (done.code, states(done.out)) == (76, ["in doubt", "accepted"])
+    assert done.err.splitlines()[-1] == (
+        "csmtplib: 1 in doubt: the server may or may not have accepted them; check its log before "
+        "you send to them again"
+    )
 
 
 @pytest.mark.parametrize("greeting", ["421 4.3.2 no more today", "554 5.7.1 go away"])
@@ -202,7 +207,7 @@ def test_a_server_that_refuses_from_the_start(cli: Command, tmp_path: Path) -> N
     assert done.err == f"csmtplib: {address} refuses the session: 554 5.7.1 \\x1b[2J go away\n"
 
 
-def test_a_server_that_is_not_there(cli: Command) -> None:
+def test_an_unreachable_server(cli: Command) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     done = cli("send", "--server", f"smtp://127.0.0.1:{port}", stdin=message())
@@ -213,15 +218,20 @@ def test_a_server_that_is_not_there(cli: Command) -> None:
     ("wrong", "reason"),
     [
         ("mail.example", "the scheme must be one of"),
-        ("ftp://mail.example", "the scheme must be one of"),
+        ("ftp://mail.example", "lmtp+unix, or sink:DIRECTORY\n"),
+        ("localhost:2601", "write smtp://localhost:2601, or sink:DIRECTORY\n"),
         ("smtp+tls://mail.example", "smtp+starttls:// or smtps://"),
-        ("smtp://127.0.0.1?cafile=/missing.pem", "No such file"),
+        ("smtp://127.0.0.1?cafile=nope.pem", "--server: cafile=nope.pem: No such file"),
+        ("smtp://127.0.0.1?certfile=nope.pem", "--server: certfile=nope.pem: No such file"),
+        ("smtp://127.0.0.1?cafile=letter.txt", "--server: cafile=letter.txt: not valid PEM files"),
         ("smtp://127.0.0.1?colour=blue", "is no option"),
         ("smtp://ann@127.0.0.1", "CSMTPLIB_PASSWORD_FILE"),
-        ("smtp://a..b", "--server: "),
+        ("smtp://a..b", "--server smtp://a..b: a..b is no name or address of a host"),
+        ("smtp://mx.test?name=höst", "the name 'höst' can't be sent with EHLO; give a domain"),
     ],
 )
-def test_a_wrong_server_url(cli: Command, wrong: str, reason: str) -> None:
+def test_a_wrong_server_url(cli: Command, tmp_path: Path, wrong: str, reason: str) -> None:
+    (tmp_path / "letter.txt").write_text("no certificate\n")
     done = cli("send", "--server", wrong, stdin=message())
     assert done.code == 78
     assert reason in done.err
@@ -252,6 +262,30 @@ def test_the_login(cli: Command, certificates: Certificates, answer: str, code: 
         assert done.err == f"csmtplib: 127.0.0.1:{server.port} refuses the login of ann: {answer}\n"
 
 
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [("530 5.7.0 Authentication required", 77), ("521 no mail here", 69), ("550 5.7.1 no", 1)],
+)
+def test_a_session_without_mail(cli: Command, tmp_path: Path, answer: str, code: int) -> None:
+    """T10's kind: such a refusal is not reported as one of recipients."""
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        for _ in range(1 if code > 1 else 2):
+            peer.expect("MAIL")
+            peer.say(answer)
+            peer.expect("RSET")
+            peer.say("250 ok")
+        peer.expect("QUIT")
+        peer.say("221 bye")
+
+    with ScriptedServer(script) as server:
+        mbox = write_mbox(tmp_path / "mbox", message(1), message(2))
+        done = cli("send", "--server", url(server), mbox)
+    assert done.code == code
+    assert answer in done.err
+
+
 def test_the_password_from_a_file(
     cli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,16 +311,18 @@ def test_no_password_without_tls(cli: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    ("certificate", "reason"),
+    ("certificate", "reason", "advice"),
     [
-        ("unknown-authority", "(self.signed|local issuer)"),
-        ("wrong-host", "mismatch"),
-        ("expired", "expired"),
+        ("unknown-authority", "(self.signed|local issuer)", r"\?cafile=FILE"),
+        ("wrong-host", "mismatch", "use a host name in --server that the certificate contains"),
+        ("expired", "expired", "the server needs a new certificate"),
     ],
 )
 def test_certificates_are_verified(
-    cli: Command, certificates: Certificates, certificate: str, reason: str
+    cli: Command, certificates: Certificates, certificate: str, reason: str, advice: str
 ) -> None:
+    """The advice is of use for what is wrong: another authority does not mend a name."""
+
     def script(peer: Peer) -> None:
         with contextlib.suppress(OSError):
             peer.start_tls(certificates.bad[certificate])
@@ -296,7 +332,65 @@ def test_certificates_are_verified(
         where = url(server, "smtps", cafile=str(certificates.cafile))
         done = cli("send", "--server", where, stdin=message())
     assert done.code == 69
-    assert re.search(f"has no valid certificate: .*{reason}", done.err)
+    assert re.search(f"has no valid certificate: .*{reason}.*; .*{advice}$", done.err)
+    assert ".;" not in done.err
+
+
+def test_tls_from_the_start_where_there_is_none(cli: Command) -> None:
+    """smtps:// to a plain port: not OpenSSL's WRONG_VERSION_NUMBER, but what to write instead."""
+
+    def script(peer: Peer) -> None:
+        peer.say("220 mx.test ready")
+        peer.drain()
+
+    with ScriptedServer(script) as server:
+        done = cli("send", "--server", url(server, "smtps"), stdin=message())
+    address = f"127.0.0.1:{server.port}"
+    assert done.code == 69
+    assert done.err == (
+        f"csmtplib: {address} does not use TLS from the start: try submission://{address}, which "
+        "uses STARTTLS\n"
+    )
+
+
+@pytest.mark.parametrize("answer", [b"", b"\x15\x03\x03\x00\x02\x02\x32\r\n"], ids=["", "alert"])
+def test_no_tls_where_it_is_expected(cli: Command, answer: bytes) -> None:
+    """smtp:// to a port of smtps: the server waits for a handshake, then says something else."""
+
+    def script(peer: Peer) -> None:
+        if answer:
+            peer.deliver(answer)
+        peer.drain()
+
+    with ScriptedServer(script) as server:
+        where = url(server).replace("timeout=10", "timeout=0.3")
+        done = cli("send", "--server", where, stdin=message())
+    assert done.code == 69
+    assert done.err.startswith(f"csmtplib: 127.0.0.1:{server.port}: no greeting: ")
+    assert done.err.endswith(
+        f"; if it expects TLS from the start, write smtps://127.0.0.1:{server.port}\n"
+    )
+
+
+@pytest.mark.parametrize("scheme", ["smtps", "smtp+starttls"])
+def test_a_handshake_that_fails(cli: Command, certificates: Certificates, scheme: str) -> None:
+    def script(peer: Peer) -> None:
+        if scheme != "smtps":
+            peer.greet("STARTTLS")
+            peer.expect("STARTTLS")
+            peer.say("220 go on")
+        # The client's first record; what came before it would be a fault of its own.
+        peer.take(5)
+        peer.deliver(b"\x15\x03\x03\x00\x02\x02\x28")
+        peer.drain()
+
+    with ScriptedServer(script) as server:
+        where = url(server, scheme, cafile=str(certificates.cafile))
+        done = cli("send", "--server", where, stdin=message())
+    assert done.code == 69
+    assert done.err.startswith(f"csmtplib: 127.0.0.1:{server.port}: the TLS handshake failed: ")
+    assert "handshake failure" in done.err
+    assert "[SSL" not in done.err
 
 
 def test_unless_that_is_switched_off(cli: Command, certificates: Certificates) -> None:

@@ -70,7 +70,7 @@ def test_it_is_the_default_and_adds_to_what_is_there(cli: Command, tmp_path: Pat
     for number in (1, 2):
         done = cli("send", stdin=message(number))
         assert done.code == 0
-        assert "into the Maildir csmtplib-sink, and no further" in done.err
+        assert "into the Maildir csmtplib-sink only" in done.err
     assert sorted(filed(tmp_path / "csmtplib-sink")) == [message(1), message(2)]
 
 

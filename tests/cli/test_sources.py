@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import mailbox
 import os
 import threading
 from collections.abc import Iterator
@@ -18,6 +17,9 @@ from csmtplib.cli.sources import open_all, sendmail_input
 from ..requirements import needs_named_pipes
 from .conftest import message, refusal, write_maildir, write_mbox
 
+FROM_A = b"From a Mon Jan  5 10:00:00 2026\n"
+FROM_B = b"From b Mon Jan  5 11:00:00 2026\n"
+
 
 @pytest.fixture
 def resources() -> Iterator[ExitStack]:
@@ -29,7 +31,6 @@ def resources() -> Iterator[ExitStack]:
 def of_any_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Line ends as this system has them, and as others do."""
     monkeypatch.setattr(os, "linesep", request.param)
-    monkeypatch.setattr(mailbox, "linesep", request.param.encode())
 
 
 def read(path: str | Path, resources: ExitStack, stdin: bytes = b"") -> list[tuple[str, bytes]]:
@@ -94,7 +95,9 @@ def test_an_mbox(tmp_path: Path, resources: ExitStack) -> None:
 @pytest.mark.usefixtures("of_any_system")
 @pytest.mark.parametrize("tail", [b"", b"\n", b"\n\n"])
 def test_the_end_of_an_mbox(tmp_path: Path, resources: ExitStack, tail: bytes) -> None:
-    (tmp_path / "box").write_bytes(b"From a\nSubject: 1\n\n1\n\nFrom b\nSubject: 2\n\n2" + tail)
+    (tmp_path / "box").write_bytes(
+        b"%bSubject: 1\n\n1\n\n%bSubject: 2\n\n2%b" % (FROM_A, FROM_B, tail)
+    )
     # The last empty line is the file's, as those between the messages are.
     assert [octets for _, octets in read(tmp_path / "box", resources)] == [
         b"Subject: 1\n\n1\n",
@@ -105,7 +108,8 @@ def test_the_end_of_an_mbox(tmp_path: Path, resources: ExitStack, tail: bytes) -
 @pytest.mark.usefixtures("of_any_system")
 def test_an_mbox_with_crlf(tmp_path: Path, resources: ExitStack) -> None:
     (tmp_path / "box").write_bytes(
-        b"From a\r\nSubject: 1\r\n\r\n1\r\n\r\nFrom b\r\nSubject: 2\r\n\r\n\r\n2\r\n"
+        b"%bSubject: 1\n\n1\n\n%bSubject: 2\n\n\n2\n".replace(b"\n", b"\r\n")
+        % (FROM_A.replace(b"\n", b"\r\n"), FROM_B.replace(b"\n", b"\r\n"))
     )
     assert [octets for _, octets in read(tmp_path / "box", resources)] == [
         b"Subject: 1\r\n\r\n1\r\n",
@@ -157,7 +161,7 @@ def test_standard_input(resources: ExitStack) -> None:
     assert read("-", resources, message()) == [("-", message())]
     assert read("-", resources, b"Hi") == [("-", b"Hi")]
     assert read("-", resources, b"") == []
-    mbox = b"From a\n" + message(1) + b"\nFrom b\n" + message(2) + b"\n"
+    mbox = FROM_A + message(1) + b"\n" + FROM_B + message(2) + b"\n"
     assert read("-", resources, mbox) == [("-#1", message(1)), ("-#2", message(2))]
 
 
@@ -165,7 +169,7 @@ def test_standard_input(resources: ExitStack) -> None:
 def test_a_pipe_is_read_once(tmp_path: Path, resources: ExitStack) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
-    mbox = b"From a\n" + message(1) + b"\nFrom b\n" + message(2) + b"\n"
+    mbox = FROM_A + message(1) + b"\n" + FROM_B + message(2) + b"\n"
     writer = threading.Thread(target=path.write_bytes, args=[mbox])
     writer.start()
     assert read(path, resources) == [(f"{path}#1", message(1)), (f"{path}#2", message(2))]
@@ -178,8 +182,8 @@ def test_a_pipe_is_read_once(tmp_path: Path, resources: ExitStack) -> None:
         ("missing", None),
         ("one.eml/", None),
         ("", None),
-        ("directory", "no Maildir"),
-        ("half", "no Maildir"),
+        ("directory", "not a Maildir"),
+        ("half", "not a Maildir"),
         ("bob@x.test", "--to"),
     ],
 )
@@ -197,9 +201,9 @@ def test_what_can_not_be_read_is_named(
     with pytest.raises(Failure) as caught:
         open_all(["one.eml", name], io.BytesIO(), resources)
     assert caught.value.code == 66
-    told = str(caught.value)
-    assert told.startswith(f"{name}: ")
-    assert (refusal(os.stat, name) if reason is None else reason) in told
+    error = str(caught.value)
+    assert error.startswith(f"{name}: ")
+    assert (refusal(os.stat, name) if reason is None else reason) in error
 
 
 @pytest.mark.parametrize(
@@ -212,7 +216,10 @@ def test_what_can_not_be_read_is_named(
         (b"a\n..\n. \n .\n.b\n.", True, b"a\n..\n. \n .\n.b\n"),
         (b".\nb\n", True, b""),
         (b"From a Mon\nSubject: x\n\nFrom b\n", True, b"Subject: x\n\nFrom b\n"),
-        (b"From a\n.\nb", False, b".\nb"),
+        (b"From a Mon Jan  5 10:00:00 2026\n.\nb", False, b".\nb"),
+        (b"From a Mon Jan  5 10:00:00 2026\n", True, b""),
+        # T16: it lost the first line of a text.
+        (b"From now on\nall is well.\n", True, b"From now on\nall is well.\n"),
         (b"From: a\n", True, b"From: a\n"),
         (b"", True, b""),
     ],

@@ -93,6 +93,8 @@ def test_an_interrupt_waits_for_the_message_in_flight(tmp_path: Path) -> None:
 
 
 def test_a_second_interrupt_does_not(tmp_path: Path) -> None:
+    """T1: acted on between two turns of the loop, so that it is known how much has left."""
+
     def script(peer: Peer, started: Started) -> None:
         peer.greet()
         take_message(peer)
@@ -103,9 +105,26 @@ def test_a_second_interrupt_does_not(tmp_path: Path) -> None:
     box = write_mbox(tmp_path / "box", message(1), message(2))
     code, out, err = run(script, box, tmp_path)
     assert (code, out) == (130, f"in doubt  b1@y.test  interrupted  {box}#1\n")
-    stopped, summary = err.splitlines()
+    stopped, summary, advice = err.splitlines()
     assert stopped == f"csmtplib: stopped before {box}#2: interrupted"
     assert "1 in doubt" in summary
+    assert "check its log" in advice
+
+
+def test_a_second_interrupt_before_the_end_of_the_message_has_left(tmp_path: Path) -> None:
+    """T1: nobody has to doubt what becomes of such a message."""
+
+    def script(peer: Peer, started: Started) -> None:
+        peer.greet()
+        peer.expect("MAIL")
+        interrupted(started.result(DEADLINE))
+        started.result().send_signal(signal.SIGINT)
+        peer.drain()
+
+    box = write_mbox(tmp_path / "box", message(1), message(2))
+    code, out, err = run(script, box, tmp_path)
+    assert (code, out) == (130, f"deferred  b1@y.test  interrupted  {box}#1\n")
+    assert err.startswith(f"csmtplib: stopped before {box}#2: interrupted\n")
 
 
 def test_an_interrupt_before_the_session(tmp_path: Path) -> None:

@@ -63,6 +63,34 @@ def test_helo() -> None:
     assert server.commands == ["helo client.test", "helo other.test"]
 
 
+@pytest.mark.parametrize("method", ["ehlo", "helo"])
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("höst.test", UnicodeEncodeError), ("mx.test\r\nMAIL", ValueError), ("a\0b", ValueError)],
+)
+def test_a_name_that_can_not_be_sent(method: str, name: str, error: type[Exception]) -> None:
+    """T19: the error names the argument that it came by, and says what to give instead. Its class
+    is the stdlib's."""
+    server = MemoryServer()
+    smtp = connected(csmtplib.SMTP(local_hostname=name), server)
+    with pytest.raises(
+        error, match=r"local_hostname.* give a domain name in ASCII .*\[192\.0\.2\.1"
+    ):
+        getattr(smtp, method)()
+    smtp.local_hostname = "client.test"
+    with pytest.raises(error, match=r"\bname\b.* give a domain name in ASCII"):
+        getattr(smtp, method)(name)
+    assert server.sent == b""
+
+
+@pytest.mark.parametrize("name", ["my host", "x" * 70, "[192.0.2.1]", "a_b.test", "localhost"])
+def test_a_name_that_the_caller_wants(name: str) -> None:
+    """It is sent as it is, as by the stdlib."""
+    server = MemoryServer()
+    connected(csmtplib.SMTP(local_hostname=name), server).ehlo()
+    assert server.commands == [f"ehlo {name}"]
+
+
 @pytest.mark.parametrize("answer", ["", None])
 def test_server_that_hangs_up_on_ehlo(answer: str | None) -> None:
     smtp = client(MemoryServer(ehlo=answer))

@@ -9,20 +9,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from email.message import EmailMessage
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 import csmtplib
 from csmtplib import SMTPHeloError, SMTPServerDisconnected
-from csmtplib.client import streaming
 from csmtplib.kernel.transaction import Gear
-from csmtplib.protocol import switches
+from csmtplib.protocol import stream
 from csmtplib.protocol.outcome import State
-from csmtplib.protocol.submission import Result
+from csmtplib.protocol.result import Result
 
 from ..protocol.serving import Host
 from ..requirements import needs_reference_counts
@@ -44,7 +43,6 @@ every_gear = pytest.mark.parametrize("gear", list(Gear), ids=lambda gear: gear.n
 
 @pytest.fixture(autouse=True)
 def nothing_learned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(switches, "_failed", set())
     monkeypatch.delenv("CSMTPLIB_NO_PIPELINING", raising=False)
     monkeypatch.delenv("CSMTPLIB_NO_CHUNKING", raising=False)
 
@@ -114,17 +112,17 @@ def test_gear(offered: tuple[str, ...], chunking: bool | None, verb: str) -> Non
 @pytest.fixture
 def come_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow the machine is, messages are taken for one flight."""
-    monkeypatch.setattr(streaming, "_GATHER", float("inf"))
+    monkeypatch.setattr(stream, "_GATHER", float("inf"))
 
 
 def test_pipelined_envelopes_leave_with_the_message_before(come_quickly: None) -> None:
     host = Host("PIPELINING")
     with Loopback(host) as server, connect(server) as smtp:
         assert all(result.accepted for result in smtp.send_many(messages(4)))
-    # The first proves that the server can.
+    # The first proves that the server can, and answers what comes behind a message.
     assert server.segments[1:] == [
         b"MAIL FROM:<a@x>\r\nRCPT TO:<0@x>\r\nDATA\r\n",
-        b"0\r\n.\r\n",
+        b"0\r\n.\r\nRSET\r\n",
         b"MAIL FROM:<a@x>\r\nRCPT TO:<1@x>\r\nDATA\r\n",
         b"1\r\n.\r\nMAIL FROM:<a@x>\r\nRCPT TO:<2@x>\r\nDATA\r\n",
         b"2\r\n.\r\nMAIL FROM:<a@x>\r\nRCPT TO:<3@x>\r\nDATA\r\n",
@@ -173,7 +171,7 @@ def test_all_forms_of_messages() -> None:
     email = EmailMessage()
     email["From"], email["To"], email["Subject"] = "a@x", "b@x, c@x", "ä"
     email.set_content("hello\n")
-    items = [
+    items: list[Any] = [
         ("a@x", "b@x", "text"),
         csmtplib.MailObject("a@x", ["b@x"], [b"head\n", b".body"]),
         email,
@@ -202,15 +200,64 @@ def test_no_messages() -> None:
 def test_nothing_happens_before_the_first_result_is_asked_for() -> None:
     host = Host(*BOTH)
     with Loopback(host) as server, connect(server) as smtp:
-        smtp.send_many(messages(3))
+        results = smtp.send_many(messages(3))
         assert smtp.noop()[0] == 250
+        cast("Generator[Result, None, None]", results).close()
     assert host.verbs == ["noop", "quit"]
 
 
-@pytest.mark.parametrize("max_in_flight", [0, -1])
-def test_max_in_flight_below_one(max_in_flight: int) -> None:
-    with pytest.raises(ValueError, match="at least 1"):
-        csmtplib.SMTP().send_many([], max_in_flight=max_in_flight)
+@needs_reference_counts
+def test_results_that_are_never_asked_for() -> None:
+    """T15: nothing was sent, and nothing said so."""
+    host = Host(*BOTH)
+    told = pytest.warns(RuntimeWarning, match=r"SMTP\.send_many\(\) were never asked .* nothing")
+    with Loopback(host) as server, connect(server) as smtp, told:
+        smtp.send_many(messages(3))
+    assert host.verbs == ["quit"]
+
+
+def test_one_message() -> None:
+    """T15: the names of its headers were taken for messages, and told of by results."""
+    message = EmailMessage()
+    message["From"], message["To"] = "a@x", "b@x"
+    for item in (message, ("a@x", ["b@x"], b"x"), csmtplib.MailObject("a@x", "b@x", b"x"), b"x"):
+        with pytest.raises(TypeError, match="messages must be an iterable of messages, not one"):
+            csmtplib.SMTP().send_many(item)  # type: ignore[arg-type,unused-ignore]
+
+
+def test_the_loop_of_the_readme_tells_of_errors() -> None:
+    """T15: a message with an error had no outcome."""
+    host = Host(*BOTH)
+    items: list[Any] = [5, ("a@x", ["b@x", "c@x"], b"\0"), ("a@x", ["d@x"], b"x")]
+    with Loopback(host) as server, connect(server) as smtp:
+        told = [
+            (outcome.state, outcome.recipient)
+            for result in smtp.send_many(items)
+            for outcome in result.outcomes
+        ]
+    assert told == [
+        *((State.REJECTED, each) for each in ("", "b@x", "c@x")),
+        (State.ACCEPTED, "d@x"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "said"),
+    [
+        ({"max_in_flight": 0}, ValueError, "max_in_flight must be a whole number of at least 1"),
+        ({"max_in_flight": -1}, ValueError, "max_in_flight must be .* not -1"),
+        ({"max_in_flight": "x"}, TypeError, "max_in_flight must be .* not 'x'"),
+        ({"max_in_flight": 1.5}, TypeError, r"max_in_flight must be .* not 1\.5"),
+        ({"max_in_flight": True}, TypeError, "max_in_flight must be .* not True"),
+        ({"max_in_flight": None}, TypeError, "max_in_flight must be .* not None"),
+        ({"chunking": "no"}, TypeError, "chunking must be True or False, not 'no'"),
+    ],
+    ids=str,
+)
+def test_arguments(arguments: dict[str, Any], error: type[Exception], said: str) -> None:
+    """T26: at the call, not at the first result."""
+    with pytest.raises(error, match=said):
+        csmtplib.SMTP().send_many([], **arguments)
 
 
 def test_no_connection() -> None:
@@ -290,7 +337,7 @@ class Taken:
     def __iter__(self) -> Taken:
         return self
 
-    def __next__(self) -> object:
+    def __next__(self) -> Any:
         made = next(self._messages)
         self.count += 1
         return made
@@ -311,7 +358,7 @@ def test_no_more_is_taken_than_may_be_under_way(gear: Gear, max_in_flight: int) 
 def test_messages_that_are_wrong_count_too() -> None:
     taken = 0
 
-    def wrong() -> Iterator[object]:
+    def wrong() -> Iterator[Any]:
         nonlocal taken
         for _ in range(20):
             taken += 1
@@ -340,7 +387,7 @@ def test_a_message_is_sent_while_a_slow_iterable_makes_the_next(gear: Gear) -> N
     host = Host(*OFFERS[gear])
     delivered: list[int] = []
 
-    def slow() -> Iterator[object]:
+    def slow() -> Iterator[Any]:
         for number in range(5):
             time.sleep(0.05)
             delivered.append(len(host.deliveries))
@@ -356,7 +403,7 @@ def test_the_first_commands_leave_before_a_slow_iterable_has_the_next(gear: Gear
     host = Host(*OFFERS[gear])
     seen: list[bool] = []
 
-    def slow() -> Iterator[object]:
+    def slow() -> Iterator[Any]:
         yield message(0)
         seen.append(until(lambda: "mail" in host.verbs))
 
@@ -370,7 +417,7 @@ def test_the_first_commands_leave_before_a_slow_iterable_has_the_next(gear: Gear
 
 @every_gear
 def test_an_iterable_that_raises(gear: Gear) -> None:
-    def failing() -> Iterator[object]:
+    def failing() -> Iterator[Any]:
         yield from messages(5)
         raise ZeroDivisionError("of the iterable")
 
@@ -454,6 +501,88 @@ def test_closing_in_the_loop(gear: Gear, over_tls: bool, mutual_tls: MutualTLS) 
 
 
 @every_gear
+def test_a_with_block_left_with_results_to_take(gear: Gear) -> None:
+    """T25: was a RuntimeError about another thread. The results that are left tell what became of
+    the messages, and then that the connection was closed."""
+    host = Host(*OFFERS[gear])
+    told: list[Result] = []
+    with Loopback(host) as server:
+        with connect(server) as smtp:
+            results = smtp.send_many(messages(20), max_in_flight=4)
+            told.append(next(results))
+        assert smtp.sock is None
+        with pytest.raises(SMTPServerDisconnected, match="closed between two results"):
+            tell(results, told)
+    assert told[0].accepted
+    assert len(told) <= sum(result.accepted for result in told) + 4
+    # What was accepted is told, or in doubt; never deferred.
+    deferred = [each.mail for each in told if each.outcomes[0].state is State.DEFERRED]
+    assert len(deferred) + len(host.deliveries) <= len(told)
+    assert "quit" not in host.verbs
+
+
+def test_an_error_in_a_with_block_with_results_to_take() -> None:
+    """T25: the error of the block is what its caller sees."""
+
+    def block(server: Loopback) -> None:
+        with connect(server) as smtp:
+            results = smtp.send_many(messages(20))
+            assert next(results).accepted
+            raise ZeroDivisionError
+
+    with Loopback(Host(*BOTH)) as server, pytest.raises(ZeroDivisionError):
+        block(server)
+
+
+def test_a_with_block_left_under_another_thread() -> None:
+    """T25: the results are the other thread's to take."""
+    told: list[Result] = []
+    gate = threading.Event()
+    begun = threading.Event()
+
+    def items() -> Iterator[Any]:
+        yield from messages(1)
+        begun.set()
+        gate.wait(DEADLINE)
+
+    with Loopback(Host(*BOTH)) as server:
+        smtp = connect(server)
+        thread = threading.Thread(target=lambda: told.extend(smtp.send_many(items())))
+        thread.start()
+        assert begun.wait(DEADLINE)
+        with pytest.raises(RuntimeError, match="in use by another thread: make a conn"):
+            smtp.__exit__(None, None, None)
+        gate.set()
+        thread.join(DEADLINE)
+    assert not thread.is_alive()
+
+
+EXIMS = (
+    "421 mx.example.org: SMTP command timeout - closing connection",
+    "the server closes the session: 421 mx.example.org: SMTP command timeout - closing connection",
+)
+
+
+@every_gear
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [EXIMS, ("421-4.7.0 one\r\n421 4.7.0 \x1b two", r"session: 421 4.7.0 one / 4.7.0 \x1b two")],
+)
+def test_what_is_said_of_421(gear: Gear, reply: str, said: str) -> None:
+    """T25: was "the server sent the server closes the session: b'421 ...'"."""
+    host = Host(*OFFERS[gear], mail=["250 ok", reply])
+    told: list[Result] = []
+    with Loopback(host) as server, connect(server) as smtp:
+        with pytest.raises(SMTPServerDisconnected) as caught:
+            tell(smtp.send_many(messages(3)), told)
+        assert str(caught.value).startswith("Connection closed: the server closes the session: 421")
+        assert str(caught.value).endswith(said)
+    faults = [each.fault for result in told for each in result.outcomes if each.reply is None]
+    assert faults
+    assert all(fault is not None and fault.endswith(said) for fault in faults)
+
+
+@every_gear
 def test_the_connection_is_in_use_within_the_loop(gear: Gear) -> None:
     host = Host(*OFFERS[gear])
     with Loopback(host) as server, connect(server) as smtp:
@@ -467,7 +596,7 @@ def test_the_connection_is_in_use_within_the_loop(gear: Gear) -> None:
         for result in smtp.send_many(messages(10)):
             assert result.accepted
             for use in uses:
-                with pytest.raises(RuntimeError, match="in use"):
+                with pytest.raises(RuntimeError, match=r"in use by send_many\(\): take all"):
                     use()
             told += 1
         assert told == 10
@@ -510,7 +639,7 @@ def test_421(gear: Gear) -> None:
 def test_number_of_messages_on_a_connection(gear: Gear) -> None:
     """RFC 9422: another connection is told the rest, with what was asked for and not sent."""
     hosts = [Host(*OFFERS[gear], "LIMITS MAILMAX=3") for _ in range(4)]
-    rest: Iterator[object] = iter(messages(10))
+    rest: Iterator[Any] = iter(messages(10))
     accepted: list[object] = []
     with Loopback(*hosts) as server:
         for _ in hosts[:-1]:
@@ -572,7 +701,8 @@ def test_time_limit() -> None:
         with pytest.raises(SMTPServerDisconnected, match="timed out"):
             tell(smtp.send_many(messages(5)), told)
         gate.opened.set()
-    assert states(told) == [State.ACCEPTED, *[State.IN_DOUBT] * 4]
+    # The second was to show whether the server answers what comes behind a message.
+    assert states(told) == [State.ACCEPTED, State.IN_DOUBT, *[State.DEFERRED] * 3]
 
 
 # Ctrl-C
@@ -609,7 +739,7 @@ def test_keyboard_interrupt(gear: Gear, over_tls: bool, mutual_tls: MutualTLS) -
 
 
 def test_keyboard_interrupt_in_the_iterable() -> None:
-    def interrupted() -> Iterator[object]:
+    def interrupted() -> Iterator[Any]:
         yield from messages(3)
         raise KeyboardInterrupt
 

@@ -290,8 +290,8 @@ def test_no_value_ends_a_part(write_letter: Writing) -> None:
     [
         ({"subject": "a\nBcc: b@x.example"}, "Subject: "),
         ({"name": None}, "To: a value is null"),
-        ({"place": "\0"}, "text part: the text holds a NUL"),
-        ({"place": "\ud800"}, "text part: a value is no Unicode"),
+        ({"place": "\0"}, "text part: the text contains a NUL"),
+        ({"place": "\ud800"}, "text part: a value is not valid Unicode"),
     ],
 )
 def test_a_row_that_makes_no_letter(
@@ -306,7 +306,7 @@ def test_a_row_that_makes_no_letter(
 def test_a_field_that_is_missing(write_letter: Writing) -> None:
     of = campaign(write_letter(TEXT, header=HEADER))
     fields: dict[str, object] = {"name": "A", "email": "a@x.example", "subject": "S"}
-    with pytest.raises(RowError, match=r"^line 9: text part: 'place' is undefined"):
+    with pytest.raises(RowError, match=r"^line 9: text part: no column is named 'place'"):
         of.job("list.csv", Row(9, "a@x.example", fields))
 
 
@@ -314,7 +314,7 @@ def test_addresses_that_are_not_ascii(write_letter: Writing) -> None:
     of = campaign(write_letter("Hi\n", header=HEADER))
     made = octets(of, row(email="jörg@x.example", name="Jörg"))
     assert "To: =?utf-8?b?SsO2cmc=?= <jörg@x.example>\r\n".encode() in made
-    with pytest.raises(RowError, match="none of the envelope is"):
+    with pytest.raises(RowError, match="those of the envelope are"):
         of.job("list.csv", Row(2, "ann@x.example", {**FIELDS, "email": "jörg@x.example"}))
 
 
@@ -323,17 +323,17 @@ def test_addresses_that_are_not_ascii(write_letter: Writing) -> None:
     [
         ("From: a@x.example", {"date": datetime(2026, 3, 1)}, "time zone"),
         ("From: a@x.example", {"sender": "", "verp": True}, "VERP"),
-        ("From: a@x.example", {"sender": "bounces"}, "is no address"),
+        ("From: a@x.example", {"sender": "bounces"}, "is not an address"),
         ("From: {{ email }}", {"sender": ""}, "no domain for Message-ID"),
-        ("From: a@x.example", {"list_unsubscribe": "x"}, "is no https"),
+        ("From: a@x.example", {"list_unsubscribe": "x"}, "is not an https"),
         (
             "From: a@x.example\nList-Unsubscribe: <mailto:u@x.example>",
             {"list_unsubscribe": "https://x.example/u"},
-            "in the template already",
+            "already in the template",
         ),
     ],
 )
-def test_a_campaign_that_is_none(
+def test_an_invalid_campaign(
     write_letter: Writing, header: str, options: dict[str, object], reason: str
 ) -> None:
     letter = write_letter(header=header)

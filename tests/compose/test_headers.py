@@ -61,11 +61,11 @@ def test_a_subject(subject: str) -> None:
 @pytest.mark.parametrize("value", ["a{}Bcc: b@x.example", "é{}Bcc: b@x.example", "{}", "a{}"])
 def test_a_line_end_is_refused(character: str, value: str) -> None:
     value = value.format(character)
-    with pytest.raises(ValueError, match="can't stand in a header"):
+    with pytest.raises(ValueError, match="not allowed in a header"):
         headers.unstructured("Subject", value)
-    with pytest.raises(ValueError, match="can't stand in a header"):
+    with pytest.raises(ValueError, match="not allowed in a header"):
         headers.structured("References", value)
-    with pytest.raises(ValueError, match="can't stand in a header"):
+    with pytest.raises(ValueError, match="not allowed in a header"):
         headers.mailboxes("To", [(value, "a@x.example")])
 
 

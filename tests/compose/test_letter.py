@@ -55,10 +55,10 @@ def test_the_parts(write_letter: Writing) -> None:
         (b"From: a@x.example\n\n\0", 3, "a NUL character"),
         (b"\nHi {{ x", 1, "From is missing"),
         (b"", 1, "From is missing"),
-        (b"Hi\n\nthere", 1, "no header field"),
+        (b"Hi\n\nthere", 1, "not a header field"),
     ],
 )
-def test_a_file_that_is_no_letter(tmp_path: Path, octets: bytes, line: int, message: str) -> None:
+def test_an_invalid_letter(tmp_path: Path, octets: bytes, line: int, message: str) -> None:
     path = write(tmp_path, octets)
     with pytest.raises(TemplateError, match=message) as caught:
         Letter(path)
@@ -71,14 +71,14 @@ def test_a_fault_in_the_html_part(write_letter: Writing, tmp_path: Path) -> None
     assert (caught.value.file, caught.value.line) == (str(tmp_path / "letter.html"), 2)
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Letter(tmp_path / "missing")
     with pytest.raises(FileNotFoundError):
         Letter(write(tmp_path, b"From: a@x.example\n\n"), tmp_path / "missing")
 
 
-def test_files_are_included_from_beside_the_letter(tmp_path: Path) -> None:
+def test_files_are_included_from_the_directory_of_the_letter(tmp_path: Path) -> None:
     (tmp_path / "footer").write_text("-- \n{{ name }}\n")
     path = write(tmp_path, b"From: a@x.example\n\nHi\n{% include 'footer' %}")
     (part,) = Letter(path).parts
@@ -87,11 +87,13 @@ def test_files_are_included_from_beside_the_letter(tmp_path: Path) -> None:
 
 def test_a_text_that_can_not_be_made(write_letter: Writing) -> None:
     text, html = write_letter("Hi {{ name }}", "<p>{{ nmae }}").parts
-    with pytest.raises(ValueError, match=r"^HTML part: 'nmae' is undefined"):
+    with pytest.raises(
+        ValueError, match=r"^HTML part: no column is named 'nmae'; columns: 'name'; did you mean"
+    ):
         html.encoded({"name": "Ann"})
-    with pytest.raises(ValueError, match=r"^text part: the text holds a NUL"):
+    with pytest.raises(ValueError, match=r"^text part: the text contains a NUL"):
         text.encoded({"name": "\0"})
-    with pytest.raises(ValueError, match=r"^text part: a value is no Unicode"):
+    with pytest.raises(ValueError, match=r"^text part: a value is not valid Unicode"):
         text.encoded({"name": "\ud800"})
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from csmtplib.compose.template import Environment, TemplateError, is_constant, reason
+from csmtplib.compose.template import Environment, TemplateError, is_constant, reason, unknown
+
+from .conftest import Writing
 
 
 @pytest.fixture
@@ -21,7 +23,7 @@ def render(environment: Environment, source: str, **fields: object) -> str:
 def why(environment: Environment, source: str, **fields: object) -> str:
     with pytest.raises(Exception) as caught:  # noqa: PT011
         render(environment, source, **fields)
-    return reason(caught.value)
+    return reason(caught.value, environment.variables(fields))
 
 
 def test_fields_are_variables(environment: Environment) -> None:
@@ -49,7 +51,9 @@ def test_functions_of_jinja_and_fields_that_have_their_names(environment: Enviro
 
 def test_a_field_that_is_missing(environment: Environment) -> None:
     for source in ("{{ nmae }}", "{% if nmae %}{% endif %}", "{{ nmae | upper }}"):
-        assert why(environment, source, name="Ann").startswith("'nmae' is undefined; give it")
+        assert why(environment, source, name="Ann").endswith(
+            "no column is named 'nmae'; columns: 'name'; did you mean 'name'?"
+        )
     assert render(environment, "{{ nmae | default('friend') }}") == "friend"
 
 
@@ -77,7 +81,7 @@ def test_what_an_expression_can_not_do(environment: Environment, source: str, sa
 def test_nothing_is_left_to_chance(environment: Environment) -> None:
     with pytest.raises(TemplateError, match="No filter named 'random'"):
         environment.compile("{{ [1, 2] | random }}", "letter.txt")
-    assert "undefined" in why(environment, "{{ lipsum() }}")
+    assert "named 'lipsum'" in why(environment, "{{ lipsum() }}")
 
 
 @pytest.mark.parametrize(
@@ -86,12 +90,12 @@ def test_nothing_is_left_to_chance(environment: Environment) -> None:
         ("a\n{{ b", 11, "unexpected end of template"),
         ("\n\n{% if a %}b", 12, "Unexpected end of template"),
         ("{{ a | nothing }}", 10, "No filter named 'nothing'"),
-        ("{% include 'missing' %}", 10, "there is no file missing beside it"),
-        ("{% extends '../x' %}", 10, "there is no file ../x beside it"),
-        ("{% from 'missing' import a %}", 10, "there is no file missing beside it"),
+        ("{% include 'missing' %}", 10, "there is no file missing in its directory"),
+        ("{% extends '../x' %}", 10, "there is no file ../x in its directory"),
+        ("{% from 'missing' import a %}", 10, "there is no file missing in its directory"),
     ],
 )
-def test_a_template_that_is_none(
+def test_an_invalid_template(
     environment: Environment, source: str, line: int, message: str
 ) -> None:
     with pytest.raises(TemplateError, match=message) as caught:
@@ -140,3 +144,89 @@ def test_a_source_without_markup_is_constant() -> None:
     assert is_constant("a { b } % # {") is True
     for source in ("{{ x }}", "a {% if x %}{% endif %}", "{# a #}"):
         assert is_constant(source) is False
+
+
+# Names: which each row needs, and which stand in the wrong braces
+
+
+@pytest.mark.parametrize(
+    ("source", "needed"),
+    [
+        ("{{ a }} {{ b.c }} {{ d[e] }} {{ f | upper }} {{ g() }}", "abdefg"),
+        ("{{ a + b }} {{ a == b }} {{ [a, {'x': c}] }} {{ x(a, b=c) }}", "abcx"),
+        ("{{ a or b }} {{ c and d }} {{ 1 if e else f }} {{ g if h else i }}", "aceh"),
+        ("{{ a | default('') }} {{ b | d(c) }} {{ (d | default('')) | upper }}", ""),
+        ("{{ a is defined }} {{ b is undefined }} {{ c is odd }}", "c"),
+        ("{% if a %}{{ b }}{% endif %}{% for c in d %}{{ c }}{{ e }}{% endfor %}", ""),
+        ("{% set a = 1 %}{{ a }}{{ range(3) }}{{ loop }}", "loop"),
+        ("{# {{ a }} #}{% raw %}{{ a }}{% endraw %}", ""),
+    ],
+)
+def test_what_each_row_needs(environment: Environment, source: str, needed: str) -> None:
+    names = {use.name for use in environment.compile(source, "letter.txt").needed}
+    assert names == ({"loop"} if needed == "loop" else set(needed))
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("{name} { name } ${city}", ["name", "name", "city"]),
+        ("{{ name }} {{ '{name}' }} {# {name} #}", []),
+        ("{ color: red } {} {1} { a b } {\nname\n} {a.b} {%if 1%}{x}{%endif%}", ["x"]),
+        ("{straße}", ["straße"]),
+    ],
+)
+def test_what_stands_in_single_braces(
+    environment: Environment, source: str, names: list[str]
+) -> None:
+    found = environment.compile(source, "letter.txt").in_single_braces
+    assert [use.name for use in found] == names
+
+
+def test_the_line_is_that_of_the_file(environment: Environment) -> None:
+    template = environment.compile("a\n{{ b }}\n{c}\n\n{{ d }} {e}", "letter.txt", 10)
+    assert [tuple(use) for use in template.needed] == [("b", 11), ("d", 14)]
+    assert [tuple(use) for use in template.in_single_braces] == [("c", 12), ("e", 14)]
+
+
+def test_a_letter_checked_against_a_table(write_letter: Writing) -> None:
+    header = "From: a@x.example\nTo: {{ name }} <{{ email }}>\nSubject: x"
+    letter = write_letter("Hi {{ town }}\n", "<p>{{ plan }} {foo}</p>", header)
+    assert letter.check(["email", "name", "town", "plan"], all_rows=True) == [
+        f"{letter.file.replace('.txt', '.html')}, line 1: {{foo}} would be sent as it is; write "
+        "values in {{ }}"
+    ]
+    for missing, at in (
+        ("email", "letter.txt, line 2"),
+        ("town", "letter.txt, line 5"),
+        ("plan", "letter.html, line 1"),
+    ):
+        columns = [each for each in ("email", "name", "town", "plan") if each != missing]
+        with pytest.raises(TemplateError, match=f"{at}: no column is named '{missing}'"):
+            letter.check(columns, all_rows=True)
+        # The rows of JSON Lines may differ.
+        assert len(letter.check(columns, all_rows=False)) == 1
+
+
+def test_a_column_in_single_braces(write_letter: Writing) -> None:
+    letter = write_letter(header="From: a@x.example\nSubject: {Email}\nTo: {{ email }}")
+    with pytest.raises(
+        TemplateError, match=r"line 2: \{Email\} would be sent .*: write \{\{ email"
+    ):
+        letter.check(["email"], all_rows=False)
+    with pytest.raises(
+        TemplateError, match=r"line 2: To: '\{email\}' is not an address: .*double braces"
+    ):
+        write_letter(header="From: a@x.example\nTo: {email}")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("nmae", "columns: 'E-Mail', 'Name'; did you mean 'Name'?"),
+        ("email", "did you mean 'E-Mail'?"),
+        ("town", r"for a default, write {{ town | default('') }}"),
+    ],
+)
+def test_what_is_said_of_an_unknown_name(name: str, hint: str) -> None:
+    assert unknown(name, ["E-Mail", "Name"]).endswith(hint)

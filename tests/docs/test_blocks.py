@@ -49,22 +49,25 @@ ELSEWHERE = {
     "README.md": [
         # By .ci/run, in a fresh clone.
         "python3 -m venv .venv && .venv/bin/pip install -q '.[cli]' && .venv/bin/csmtplib bulk",
-        "python3 -m venv .venv && .venv/bin/pip install -q '.[test]' && .venv/bin/python -m tests",
+        "python3 -m venv --upgrade-deps .venv && .venv/bin/pip install -q . --group test && "
+        ".venv/bin/python -m tests",
         # They measure, for a long time; .ci/run has them measure for a short one.
-        ".venv/bin/pip install -q '.[bench]' && .venv/bin/python -m benchmarks",
+        ".venv/bin/pip install -q . --group bench && .venv/bin/python -m benchmarks",
         ".venv/bin/python -m pytest benchmarks/micro",
     ],
     # By .ci/run, or too long for a test; they work on the repository itself.
     "docs/develop.md": [
-        "python3 -m venv .venv\n",
+        "python3 -m venv --upgrade-deps .venv\n",
         "CSMTPLIB_BUILD=require .venv/bin/python setup.py",
         ".venv/bin/python -m tests -q\n",
+        "python3 -m tests.servers.fetch\n",
         ".ci/run\n",
         ".venv/bin/python -m pytest tests/c tests/fuzz\n",
-        ".venv/bin/pip install -q '.[bench]'\n",
+        ".venv/bin/pip install -q . --group bench\n",
+        ".venv/bin/python -m benchmarks hostile\n",
         ".venv/bin/pip install -q cibuildwheel\n",
-        "pip install cython setuptools",
-        ".venv/bin/pip install -q '.[docs]'\n",
+        "pip install -q -U pip cython setuptools",
+        ".venv/bin/pip install -q . --group docs\n",
     ],
 }
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 import trustme
 
 from csmtplib import kernel
-from csmtplib.kernel.transaction import Gear
+from csmtplib.kernel.transaction import LAST_STEP, Gear, Step
 from csmtplib.protocol.limits import Limits
 
 from ..protocol.serving import Host
@@ -25,7 +25,7 @@ HAS_POLL = hasattr(select, "poll")
 HAS_FD_LOOP = kernel.implementation == "c" and HAS_POLL
 
 # More than any test takes, and not for ever.
-PATIENT = Limits((DEADLINE,) * 4, None)
+PATIENT = Limits((DEADLINE,) * 6, None)
 
 
 class Client:
@@ -41,7 +41,8 @@ class Client:
     ) -> None:
         self.gear = gear
         self.replies = kernel.ReplyBuffer(8192, 65536)
-        self.pipeline = kernel.Pipeline(self.replies, gear, False, strict, proved, large)
+        proof = LAST_STEP[gear] if proved else Step.SEQUENTIAL
+        self.pipeline = kernel.Pipeline(self.replies, gear, False, strict, proof, large)
 
     def push(self, tag: object, text: bytes = b"text\r\n", recipients: int = 1) -> None:
         commands = [b"MAIL FROM:<a@x>\r\n", *[b"RCPT TO:<b@x>\r\n"] * recipients]
@@ -72,6 +73,20 @@ def socket_pair(buffer: int | None = None) -> Iterator[tuple[socket.socket, sock
             each.close()
 
 
+@contextmanager
+def tcp_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """The client's end and the server's of a connection over loopback, with a deadline; nothing
+    that either writes waits for what it wrote before to be acknowledged."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        other, _ = listener.accept()
+    with client, other:
+        for each in (client, other):
+            each.settimeout(DEADLINE)
+            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        yield client, other
+
+
 @lru_cache(maxsize=1)
 def tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """A client's, and a server's that it trusts."""
@@ -84,11 +99,11 @@ def tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
 
 
 @contextmanager
-def tls_socket_pair() -> Iterator[tuple[ssl.SSLSocket, ssl.SSLSocket]]:
+def tls_socket_pair(*, by_tcp: bool = False) -> Iterator[tuple[ssl.SSLSocket, ssl.SSLSocket]]:
     """The client's end and the server's, with a deadline, when the handshake is done."""
     client, server = tls_contexts()
     accepted: list[ssl.SSLSocket] = []
-    with socket_pair() as (plain, other):
+    with tcp_pair() if by_tcp else socket_pair() as (plain, other):
         with in_thread(lambda: accepted.append(server.wrap_socket(other, server_side=True))):
             sock = client.wrap_socket(plain, server_hostname="localhost")
         with sock, accepted[0]:

@@ -21,7 +21,7 @@ from .talking import DEADLINE, HAS_FD_LOOP, Client, in_thread, serve, socket_pai
 if not HAS_FD_LOOP:
     pytest.skip("there is no loop in C", allow_module_level=True)
 
-PHASES = (DEADLINE,) * 4
+PHASES = (DEADLINE,) * 6
 
 
 def run(
@@ -29,7 +29,7 @@ def run(
 ) -> None:
     from csmtplib.drive import _fd
 
-    line = _fd.Line(client.pipeline, fd, phases, idle)
+    line = _fd.Line(client.pipeline, fd, phases, idle, limits.EARLY_ROUND_TRIPS)
     _fd.run(line, target, limits.RECEIVE_OCTETS, None, None)
 
 
@@ -207,7 +207,7 @@ def test_a_handler_that_uses_the_pipeline() -> None:
 
 @pytest.mark.parametrize(
     ("phases", "idle", "seconds"),
-    [((0.2,) * 4, None, 0.2), (PHASES, 0.1, 0.1), ((0.1,) * 4, 0.2, 0.1)],
+    [((0.2,) * 6, None, 0.2), (PHASES, 0.1, 0.1), ((0.1,) * 6, 0.2, 0.1)],
 )
 def test_time_limit(phases: Any, idle: float | None, seconds: float) -> None:
     """Slices don't prolong it, nor do they cut it short."""
@@ -252,7 +252,7 @@ def test_a_peer_that_is_gone_raises_no_sigpipe() -> None:
 def test_limits_that_are_none() -> None:
     client = Client()
     with socket_pair() as (sock, _), pytest.raises(TypeError):
-        run(client, sock.fileno(), phases=("a",) * 4)
+        run(client, sock.fileno(), phases=("a",) * 6)
 
 
 def test_many_connections_at_once() -> None:

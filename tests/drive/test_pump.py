@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from csmtplib.drive import transactions
-from csmtplib.drive.pump import pump
+from csmtplib.drive.pump import Pump, pump, pump_together
 from csmtplib.kernel.errors import ReplyUnexpected, SessionClosed
-from csmtplib.kernel.transaction import Gear, Phase, Stage
+from csmtplib.kernel.transaction import Gear, Phase, Stage, Step
 from csmtplib.protocol import limits
 from csmtplib.protocol.limits import Limits
 
@@ -38,7 +38,11 @@ OK = Stage.CONTENT
 
 
 def by_poll(
-    client: Client, sock: Any, target: int = 0, allowed: Limits = PATIENT, **seconds: float | None
+    client: Client,
+    sock: Any,
+    target: int = 0,
+    allowed: Limits = PATIENT,
+    seconds: float | None = None,
 ) -> None:
     pump(
         client.pipeline,
@@ -47,12 +51,16 @@ def by_poll(
         target,
         allowed,
         can_poll=True,
-        **{"seconds": None, **seconds},
+        seconds=seconds,
     )
 
 
 def by_blink(
-    client: Client, sock: Any, target: int = 0, allowed: Limits = PATIENT, **seconds: float | None
+    client: Client,
+    sock: Any,
+    target: int = 0,
+    allowed: Limits = PATIENT,
+    seconds: float | None = None,
 ) -> None:
     pump(
         client.pipeline,
@@ -61,7 +69,7 @@ def by_blink(
         target,
         allowed,
         can_poll=False,
-        **{"seconds": None, **seconds},
+        seconds=seconds,
     )
 
 
@@ -323,7 +331,7 @@ def test_a_server_that_says_nothing(run: Run, idle: float | None) -> None:
     client.push(0)
     phase = DEADLINE if idle is not None else SHORT
     with socket_pair() as (sock, _):
-        seconds = spent(run, client, sock, Limits((phase, DEADLINE, DEADLINE, DEADLINE), idle))
+        seconds = spent(run, client, sock, Limits((phase, *[DEADLINE] * 5), idle))
     assert SHORT <= seconds < DEADLINE / 2
     assert isinstance(client.pipeline.failure, TimeoutError)
     assert str(client.pipeline.failure) == limits.NO_PROGRESS % SHORT
@@ -333,20 +341,56 @@ def test_a_server_that_says_nothing(run: Run, idle: float | None) -> None:
 @pytest.mark.parametrize("phase", list(Phase), ids=lambda phase: phase.name.lower())
 def test_each_phase_has_a_limit(run: Run, phase: Phase) -> None:
     """The others have time."""
-    client = Client()
+    client = Client(proved=phase != Phase.PROBE)
     client.push(0, b"x\r\n" * (1_000_000 if phase == Phase.BLOCK else 1))
-    allowed = [DEADLINE] * 4
+    allowed = [DEADLINE] * len(Phase)
     allowed[phase] = SHORT
     with socket_pair(buffer=1024) as (sock, other):
         run(client, sock, seconds=0)
         if phase != Phase.COMMAND:
             other.sendall(b"250 ok\r\n250 ok\r\n")
-        if phase in (Phase.BLOCK, Phase.CONTENT):
+        if phase not in (Phase.COMMAND, Phase.DATA):
             other.sendall(b"354 go\r\n")
-        seconds = spent(run, client, sock, Limits(tuple(allowed), None))  # type: ignore[arg-type]
+        if phase in (Phase.PROBE, Phase.EARLY):
+            client.push(1)
+            run(client, sock, seconds=SHORT)
+            other.sendall(b"250 queued\r\n")
+        seconds = spent(run, client, sock, Limits(tuple(allowed), None))
     assert SHORT <= seconds < DEADLINE / 2
     assert isinstance(client.pipeline.failure, TimeoutError)
+    if phase in (Phase.PROBE, Phase.EARLY):
+        assert client.told() == [(0, Stage.CONTENT), (1, Stage.LOST)]
+        assert client.pipeline.limit == Step.WHOLE
+        return
     assert client.told() == [(0, Stage.IN_DOUBT if phase == Phase.CONTENT else Stage.LOST)]
+
+
+@pytest.mark.parametrize("round_trips", [0, 3])
+def test_slow_servers_get_round_trips_for_what_was_sent_early(run: Run, round_trips: int) -> None:
+    """Whatever runs the connection, the number is that of the limits."""
+    client = Client(proved=False)
+    for number in range(2):
+        client.push(number)
+
+    def slowly(other: socket.socket) -> None:
+        assert other.recv(1000).endswith(b"DATA\r\n")
+        time.sleep(SHORT)
+        other.sendall(b"250 ok\r\n250 ok\r\n354 go\r\n")
+        assert other.recv(1000).endswith(b"RSET\r\n")
+        other.sendall(b"250 queued\r\n")
+
+    phases = [DEADLINE] * len(Phase)
+    phases[Phase.PROBE] = SHORT
+    with socket_pair() as (sock, other), in_thread(lambda: slowly(other)):
+        run(client, sock, 0, Limits(tuple(phases), None, round_trips))
+    assert isinstance(client.pipeline.failure, TimeoutError)
+    told, _, _ = limits.NO_PROGRESS.partition("%g")
+    seconds = float(str(client.pipeline.failure).removeprefix(told).split()[0])
+    if round_trips == 0:
+        assert seconds == SHORT
+    else:
+        # It may have begun to sleep a moment before the client's clock started.
+        assert (1 + round_trips / 2) * SHORT <= seconds < DEADLINE
 
 
 def test_a_dribbling_server(run: Run) -> None:
@@ -364,7 +408,7 @@ def test_a_dribbling_server(run: Run) -> None:
                 time.sleep(SHORT / 10)
 
     with socket_pair() as (sock, other), in_thread(lambda: dribble(other)):
-        allowed = Limits((4 * SHORT, DEADLINE, DEADLINE, DEADLINE), 2 * SHORT)
+        allowed = Limits((4 * SHORT, *[DEADLINE] * 5), 2 * SHORT)
         seconds = spent(run, client, sock, allowed)
         sock.close()
     assert 4 * SHORT <= seconds < DEADLINE / 2
@@ -387,7 +431,7 @@ def test_each_reply_has_time_of_its_own(run: Run) -> None:
                     other.sendall(line)
 
     with socket_pair() as (sock, other), in_thread(lambda: slowly(other)):
-        seconds = spent(run, client, sock, Limits((4 * pause,) * 4, None))
+        seconds = spent(run, client, sock, Limits((4 * pause,) * 6, None))
         sock.close()
     assert client.pipeline.failure is None
     assert seconds > 8 * pause
@@ -405,7 +449,7 @@ def test_each_block_has_time_of_its_own(run: Run) -> None:
         socket_pair(buffer=1024) as (sock, other),
         in_thread(lambda: serve(host, other, size=8192, pause=SHORT / 2)),
     ):
-        seconds = spent(run, client, sock, Limits((DEADLINE, SHORT, block, DEADLINE), None))
+        seconds = spent(run, client, sock, Limits((DEADLINE, SHORT, block, *[DEADLINE] * 3), None))
         sock.close()
     assert client.pipeline.failure is None
     assert seconds > block
@@ -512,7 +556,7 @@ def test_tls_holds_more_than_is_read_at_once(run: Run) -> None:
 
     begun = time.monotonic()
     with tls_pair(talk) as sock:
-        run(client, sock, 0, Limits((1.0, 1.0, 0.5, 1.0), 1.0))
+        run(client, sock, 0, Limits((1.0, 1.0, 0.5, 1.0, 1.0, 1.0), 1.0))
     assert time.monotonic() - begun < DEADLINE / 2
     assert client.pipeline.booked == 2
 
@@ -527,7 +571,7 @@ def test_tls_time_limit(run: Run) -> None:
             pass
 
     with tls_pair(be_silent) as sock:
-        seconds = spent(run, client, sock, Limits((SHORT, DEADLINE, DEADLINE, DEADLINE), None))
+        seconds = spent(run, client, sock, Limits((SHORT, *[DEADLINE] * 5), None))
     assert SHORT <= seconds < DEADLINE / 2
     assert isinstance(client.pipeline.failure, TimeoutError)
 
@@ -583,7 +627,7 @@ def test_a_socket_that_says_by_zero_that_it_would_have_to_wait() -> None:
 
     client = Client()
     client.push(0)
-    allowed = Limits((SHORT,) * 4, SHORT)
+    allowed = Limits((SHORT,) * 6, SHORT)
     with socket_pair() as (sock, _):
         transactions.run(client.pipeline, client.replies, Blocked(sock), 0, allowed)
     assert isinstance(client.pipeline.failure, TimeoutError)
@@ -602,3 +646,95 @@ def test_without_poll(monkeypatch: pytest.MonkeyPatch) -> None:
         by_poll(client, sock)
         sock.close()
     assert client.told() == [(0, OK)]
+
+
+# Interrupts
+
+
+class Interrupting:
+    """A socket that hands over what it is given, and then has somebody interrupt."""
+
+    def __init__(self, sock: Any, at: int, error: BaseException) -> None:
+        self.sock = sock
+        self.left = at
+        self.error = error
+
+    def send(self, octets: bytes) -> int:
+        """Sends; raises behind the send that counts, when all has left."""
+        count: int = self.sock.send(octets)
+        self.left -= 1
+        if self.left == 0:
+            raise self.error
+        return count
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.sock, name)
+
+
+@pytest.mark.parametrize("poll", [True, False])
+@pytest.mark.parametrize(
+    ("error", "at", "stage"),
+    [
+        (KeyboardInterrupt(), 1, Stage.LOST),
+        (KeyboardInterrupt(), 2, Stage.IN_DOUBT),
+        # As a handler of SIGALRM raises it. For the pump that is the connection's failure.
+        (TimeoutError("too long"), 2, Stage.IN_DOUBT),
+        # The system says that it took nothing: this is not the stream's end that has left.
+        (ConnectionResetError(104, "reset"), 2, Stage.LOST),
+    ],
+)
+def test_interrupted_between_the_send_and_its_count(
+    poll: bool, error: BaseException, at: int, stage: Stage
+) -> None:
+    """T1: SIGINT between sock.send() and pipeline.wrote() lost the count, and the message that the
+    server has was told as deferred, or sent again."""
+    client = Client()
+    client.push(0)
+    allowed = Limits((1.0,) * 4, None)
+    with socket_pair() as (sock, other), in_thread(lambda: serve(Host(), other)):
+        stopped = Interrupting(sock, at, error)
+        with contextlib.suppress(KeyboardInterrupt):
+            pump(client.pipeline, client.replies, stopped, 0, allowed, seconds=None, can_poll=poll)
+        client.pipeline.lose(InterruptedError("interrupted"))
+        sock.close()
+    assert client.told() == [(0, stage)]
+
+
+def test_what_could_not_be_written_has_not_left() -> None:
+    """T1: a send that would have to wait has taken nothing."""
+    client = Client(Gear.CHUNKED)
+    client.push(0, b"x\r\n" * 2000)
+    with socket_pair(buffer=1024) as (sock, _):
+        sock.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sock.send(b"filled\r\n" * 1000)
+        by_poll(client, sock, seconds=0)
+    client.pipeline.lose(InterruptedError("interrupted"))
+    assert client.told() == [(0, Stage.LOST)]
+
+
+@pytest.mark.parametrize("call", ["send", "recv"])
+def test_who_was_interrupted_at_work_is_lost(call: str) -> None:
+    """T1: octets may have left, or a reply may have come and gone with the exception, and those
+    behind it would answer other commands."""
+    client = Client()
+    client.push(0)
+    with socket_pair() as (sock, other), socket_pair() as (wake, _):
+        one = Pump(client.pipeline, client.replies, sock, PATIENT, can_poll=True)
+        pump_together([one], [0], 0.0, wake)
+        other.sendall(b"250 ok\r\n250 ok\r\n354 go\r\n")
+
+        class Raising:
+            def __getattr__(self, name: str) -> Any:
+                if name == call:
+                    raise KeyboardInterrupt
+                return getattr(sock, name)
+
+        one.sock = Raising()
+        with pytest.raises(KeyboardInterrupt):
+            pump_together([one], [0], 1.0, wake)
+        one.sock = sock
+        pump_together([one], [0], 0.0, wake)
+    assert isinstance(client.pipeline.failure, InterruptedError)
+    assert client.told() == [(0, Stage.IN_DOUBT if call == "send" else Stage.LOST)]

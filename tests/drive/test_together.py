@@ -74,6 +74,7 @@ class Together:
         self.way = way
         self._stack = stack
         self.wake, self.waker = stack.enter_context(socket_pair())
+        self.wake.setblocking(False)
 
     def connect(
         self,
@@ -307,7 +308,7 @@ def test_a_socket_that_was_closed_before_its_first_run(together: Together) -> No
 def test_one_is_out_of_time_and_the_others_are_not(idle: bool, together: Together) -> None:
     """Another is never quiet meanwhile, and a third one has all the time."""
     busy, quiet = together.connect(), together.connect()
-    allowed = Limits((DEADLINE,) * 4, 2 * SHORT) if idle else Limits((2 * SHORT,) * 4, None)
+    allowed = Limits((DEADLINE,) * 6, 2 * SHORT) if idle else Limits((2 * SHORT,) * 6, None)
     late = together.connect(allowed=allowed)
     together.run(busy, late, quiet, seconds=0)
     stop = threading.Event()
@@ -326,7 +327,7 @@ def test_one_is_out_of_time_and_the_others_are_not(idle: bool, together: Togethe
 
 
 def test_limits_last_over_several_runs(together: Together) -> None:
-    late = together.connect(allowed=Limits((4 * SHORT,) * 4, None))
+    late = together.connect(allowed=Limits((4 * SHORT,) * 6, None))
     spent = 0.0
     while late.failure is None and spent < DEADLINE:
         spent += together.run(late, seconds=SHORT)
@@ -335,7 +336,7 @@ def test_limits_last_over_several_runs(together: Together) -> None:
 
 
 def test_time_between_two_runs_does_not_count(together: Together) -> None:
-    for allowed in (Limits((2 * SHORT,) * 4, None), Limits((DEADLINE,) * 4, 2 * SHORT)):
+    for allowed in (Limits((2 * SHORT,) * 6, None), Limits((DEADLINE,) * 6, 2 * SHORT)):
         connections = [together.connect(allowed=allowed) for _ in range(2)]
         for _ in range(2):
             together.run(*connections, seconds=0)
@@ -516,7 +517,7 @@ def test_as_many_lines_as_one_run_takes() -> None:
 
     client = Client()
     with socket_pair() as (sock, _):
-        line = _fd.Line(client.pipeline, sock.fileno(), (DEADLINE,) * 4, None)
+        line = _fd.Line(client.pipeline, sock.fileno(), (DEADLINE,) * 6, None, 10)
         too_many = 1 << 10 | 1
         assert too_many > transactions.MOST_TOGETHER
         with pytest.raises(ValueError, match="at most 1024"):

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from csmtplib.client import streaming
+from csmtplib.protocol import stream
 
 from .faces import Certificates, DropIn, Face, Stream, Strict, Transport, issue_certificates
 
@@ -15,7 +15,7 @@ from .faces import Certificates, DropIn, Face, Stream, Strict, Transport, issue_
 def messages_that_come_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow the machine is, send_many() takes what there is for one flight: else it depends
     on the clock how many messages it has taken when the server hangs up."""
-    monkeypatch.setattr(streaming, "_GATHER", float("inf"))
+    monkeypatch.setattr(stream, "_GATHER", float("inf"))
 
 
 @pytest.fixture(scope="session")

@@ -20,8 +20,8 @@ from csmtplib.drive.sock import Connection, connect
 from csmtplib.protocol.flows import farewell
 from csmtplib.protocol.mail_object import MailObject
 from csmtplib.protocol.outcome import Outcome, Reply, State
+from csmtplib.protocol.result import Result
 from csmtplib.protocol.server_url import TLS, Server
-from csmtplib.protocol.submission import Result
 
 from .server import WHOLE, Delivery, Script, ScriptedServer
 
@@ -197,7 +197,7 @@ class DropIn(Face):
 
     @property
     def sock(self) -> socket.socket:
-        sock = self._opened[-1].sock
+        sock: socket.socket | None = self._opened[-1].sock
         assert sock is not None
         return sock
 
@@ -299,7 +299,7 @@ class Strict(Face):
 
     @property
     def sock(self) -> socket.socket:
-        sock = self._opened[-1]._sock
+        sock: socket.socket | None = self._opened[-1].sock
         assert sock is not None
         return sock
 

@@ -67,14 +67,20 @@ WHOLE = Delivery()
 def delivered(*answers: bytes) -> pytest.MarkDecorator:
     """Runs a test with every answer in every delivery: whole, octet by octet, split everywhere.
 
-    The test takes them as `answer` and `delivery`.
+    The test takes them as `answer` and `delivery`. Where only what does not take long is run, each
+    answer is split in one place, between CR and LF.
     """
     return pytest.mark.parametrize(
         ("answer", "delivery"),
         [
-            pytest.param(answer, delivery, id=f"{ascii(answer)[2:-1]}-{delivery}")
+            pytest.param(
+                answer,
+                Delivery(split),
+                marks=[pytest.mark.long] if split not in (None, 0, len(answer) - 1) else [],
+                id=f"{ascii(answer)[2:-1]}-{Delivery(split)}",
+            )
             for answer in answers
-            for delivery in (WHOLE, Delivery(0), *map(Delivery, range(1, len(answer))))
+            for split in (None, 0, *range(1, len(answer)))
         ],
     )
 

@@ -104,21 +104,80 @@ def test_case_27_no_weaker_mechanism_after_535(
 
 
 @with_secrets_protected
-@pytest.mark.parametrize("prompts", [("Password:", "Username:"), ("pass", "User Name\0")])
-def test_case_28_login_prompts_swapped(face: Face, prompts: tuple[str, str]) -> None:
-    for_password, for_user = prompts
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        ("VXNlcm5hbWU6", "UGFzc3dvcmQ6"),
+        (b64("User Name\0"), b64("Password\0")),
+        (b64("Benutzername:"), b64("Passwort:")),
+        (b64("Enter user"), b64("User password:")),  # which got the user name again
+        (b64("Имя пользователя:"), b64("Пароль:")),
+        ("", ""),
+        (b64("?"), b64("?")),
+        (b64("\0"), b64("\0")),
+        ("Enter user name", "Enter password"),
+        ("!!!", "YWJ"),
+        ("=", "Password:"),
+    ],
+    ids=str,
+)
+def test_login_by_order(face: Face, prompts: tuple[str, str]) -> None:
+    """T18: the first answer is the user name, the second the password, whatever the prompts are."""
 
     def script(peer: Peer) -> None:
         peer.greet("AUTH LOGIN")
-        peer.expect("AUTH LOGIN")
-        peer.say(f"334 {b64(for_password)}")
+        command = peer.expect("AUTH LOGIN")
+        if len(command.split()) == 2:
+            peer.say(f"334 {prompts[0]}")
+            peer.expect(f"{b64(USER)}\r\n")
+        else:
+            assert command.split()[2] == b64(USER).encode()
+        peer.say(f"334 {prompts[1]}")
         peer.expect(f"{b64(PASSWORD)}\r\n")
-        peer.say(f"334 {b64(for_user)}")
-        peer.expect(f"{b64(USER)}\r\n")
         peer.say("235 welcome")
 
     with face.serve(script) as server, face:
         face.open(server, login=LOGIN)
+
+
+@pytest.mark.parametrize("prompt", ["ok. go on.", "", "Z28="])
+def test_plain_does_not_read_the_prompt(drop_in: DropIn, prompt: str) -> None:
+    """T18: qmail's is no base64."""
+
+    def script(peer: Peer) -> None:
+        peer.greet("AUTH PLAIN")
+        peer.expect("AUTH PLAIN\r\n")
+        peer.say(f"334 {prompt}")
+        peer.expect(f"{b64(chr(0) + USER + chr(0) + PASSWORD)}\r\n")
+        peer.say("235 welcome")
+
+    with drop_in.serve(script) as server, drop_in:
+        assert drop_in.open(server).login(*LOGIN, initial_response_ok=False)[0] == 235
+
+
+@with_secrets_protected
+@pytest.mark.parametrize("user_prompt", ["Username:", "User Name\0"])
+def test_case_28_login_prompts_swapped(face: Face, user_prompt: str) -> None:
+    """There are no such servers (T18: order counts), so the login may fail. But nobody gets the
+    password who asks for a user name."""
+    got: list[bytes] = []
+
+    def script(peer: Peer) -> None:
+        peer.greet("AUTH LOGIN")
+        peer.expect("AUTH LOGIN")
+        peer.say(f"334 {b64('Password:')}")
+        got.append(peer.expect())
+        peer.say(f"334 {b64(user_prompt)}")
+        got.append(peer.expect())
+        peer.say("535 no")
+
+    with face.serve(script) as server, face:
+        with pytest.raises(SMTPAuthenticationError):
+            face.open(server, login=LOGIN)
+        face.close()
+        # The drop-in has sent the user name with AUTH, so the password was due.
+        first = PASSWORD if isinstance(face, DropIn) else USER
+        assert got == [f"{b64(each)}\r\n".encode() for each in (first, USER)]
 
 
 @delivered(b"334 VXNlcm5hbWU6\r\n")
@@ -189,11 +248,13 @@ def test_case_30_challenges_without_end(face: Face, mechanism: str) -> None:
 
 
 @with_secrets_protected
-@pytest.mark.parametrize("mechanism", ["LOGIN", "CRAM-MD5"])
+@pytest.mark.parametrize("mechanism", ["CRAM-MD5"])
 @delivered(b"334 !!!\r\n", b"334 \xff\xfe\r\n", b"334 YWJ\r\n")
 def test_case_31_challenge_that_is_no_base64(
     face: Face, mechanism: str, answer: bytes, delivery: Delivery
 ) -> None:
+    """LOGIN and PLAIN do not read theirs (T18)."""
+
     def script(peer: Peer) -> None:
         peer.greet(f"AUTH {mechanism}")
         peer.expect(f"AUTH {mechanism}")

@@ -1,14 +1,14 @@
 /* libFuzzer target: the body encoder and the survey.
  *
- * Input: one octet of what to do, two octets that choose the chunks, and the body. */
+ * Input: a byte that chooses the changes, two bytes that choose the chunks, and the body. */
 #include <assert.h>
 
 #include "body.h"
 #include "check.h"
 #include "reference.h"
 
-/* Takes dots and terminator off a body as a server does (RFC 5321 section 4.5.2). Returns the
- * length of what is left in wire, SIZE_MAX where it does not end at the first terminator. */
+/* Removes dots and terminator from a body as a server does (RFC 5321 section 4.5.2). Returns the
+ * length of what is left in wire, or SIZE_MAX if it does not end at the first terminator. */
 static size_t decode(uint8_t *wire, size_t count)
 {
     size_t length = 0;
@@ -109,7 +109,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     assert(same(wire, expected_length, expected, expected_length));
 
     if (what == (CSMTP_BODY_CRLF | CSMTP_BODY_DOTS)) {
-        /* What a server reads is the body with its line ends put right, and closed. */
+        /* A server reads the body with corrected line ends, and one at its end. */
         uint8_t *lines = exact_room(2 * count + 2);
         size_t lines_length = reference_line_ends(octets, count, lines);
         if (lines_length > 0 && lines[lines_length - 1] != '\n') {

@@ -1,4 +1,4 @@
-/* libFuzzer target: control characters and plain addresses. Input: the octets of an address. */
+/* libFuzzer target: control characters and plain addresses. Input: the bytes of an address. */
 #include <assert.h>
 
 #include "check.h"
@@ -14,7 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     bool is_plain = csmtp_is_plain_address(octets, size);
     assert(control == reference_find_control(octets, size));
     assert(is_plain == reference_is_plain_address(octets, size));
-    /* What is plain can't end its command, nor the path it stands in. */
+    /* A plain address can't end its command, nor the path around it. */
     assert(!is_plain || control == size);
     assert(!is_plain || (!memchr(octets, '>', size) && !memchr(octets, ' ', size)));
     free(octets);

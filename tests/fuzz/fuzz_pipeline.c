@@ -1,8 +1,9 @@
-/* libFuzzer target: the pipeline, and the receive buffer, with a server that says anything.
+/* libFuzzer target: the pipeline and the receive buffer, with a server that sends anything.
  *
- * Input: two octets for what the session is, then octets that each say what is done next: push,
- * write so much, say something, take what is settled, fail. A model that knows nothing of the
- * pipeline reads the commands that leave, and the replies that come. */
+ * Input: two bytes that choose the session, then bytes that each choose the next step: push, write
+ * so much, hand it over without knowing what was written, send a reply, drop what is settled, fail.
+ * A model that knows nothing of the pipeline reads the commands that are sent and the replies that
+ * come. */
 #include <assert.h>
 
 #include "check.h"
@@ -15,7 +16,7 @@ enum {
     MESSAGES = 24,
     RECIPIENTS = 4,
     CONTENT = 16,
-    /* More than all messages come to. */
+    /* More than the size of all messages. */
     STREAM = 1 << 12,
     ANSWERS = 1 << 9,
     CHUNKS = 1 << 9
@@ -24,15 +25,17 @@ enum {
 typedef struct {
     size_t number, recipients, released[2]; /* the tag, the owner */
     uint8_t *content;
-    size_t count, text; /* text: octets before what may end it */
+    size_t count, text; /* text: bytes before what may end it */
     csmtp_chunk chunks[4];
 
-    size_t named;                /* RCPT that have left */
+    size_t named;                /* RCPT that were sent */
     size_t begins, ends;         /* of the content in the stream; SIZE_MAX before it is there */
     size_t answered, accepted, finals;
     bool mail_ok, mail_refused, data_ok, is_accepted[RECIPIENTS], is_final[RECIPIENTS];
+    bool is_retried; /* sent again, one command at a time */
+    bool was_refused_early; /* by a reply that may be about the order of commands */
     int final_codes[RECIPIENTS];
-    size_t texts[RECIPIENTS]; /* of the replies, 0 for one from the input */
+    size_t texts[RECIPIENTS]; /* of the replies; 0 for one from the input */
     int content_code;
     size_t content_text;
 } message;
@@ -49,21 +52,22 @@ typedef struct {
     csmtp_pipeline pipeline;
     csmtp_receive receive;
     csmtp_gear gear;
-    bool lmtp, strict, proved, is_released, in_doubt;
+    csmtp_step proof, limit;
+    bool lmtp, strict, is_released, in_doubt;
     bool is_open; /* BDAT has been sent, and no RSET since */
     size_t large;
 
     message messages[MESSAGES];
     size_t pushed, begun, settled;
 
-    uint8_t stream[STREAM]; /* all that was to leave up to now */
-    size_t emitted, parsed, written;
+    uint8_t stream[STREAM]; /* everything that was to be sent so far */
+    size_t emitted, parsed, written, handed;
     message *current;
 
     expected expected[ANSWERS];
     size_t answered, asked;
 
-    uint8_t inbox[2 * MAX_REPLY]; /* the reply that has begun */
+    uint8_t inbox[2 * MAX_REPLY]; /* the beginning of a reply */
     size_t received;
 } model;
 
@@ -73,7 +77,7 @@ static void release_tag_or_owner(void *pointer)
     ++*released;
 }
 
-/* What leaves */
+/* What is sent */
 
 static bool takes(model *model, const char *word)
 {
@@ -89,7 +93,40 @@ static void ask(model *model, command command, message *message, size_t index)
 {
     assert(model->asked < ANSWERS);
     model->expected[model->asked++] = (expected){command, message, index, model->parsed};
-    assert(model->gear != CSMTP_LOCKSTEP || model->asked - model->answered == 1);
+    bool is_sequential = model->gear == CSMTP_LOCKSTEP || (message && message->is_retried);
+    assert(!is_sequential || model->asked - model->answered == 1);
+}
+
+/* A message is sent again: no reply to it counts any more. */
+static void take_again(model *model, message *message)
+{
+    assert(model->strict && !message->is_retried && message->was_refused_early);
+    message->is_retried = true;
+    message->named = message->answered = message->accepted = message->finals = 0;
+    message->begins = message->ends = SIZE_MAX;
+    message->mail_ok = message->mail_refused = message->data_ok = false;
+    message->content_code = 0;
+    memset(message->is_accepted, 0, sizeof message->is_accepted);
+    memset(message->is_final, 0, sizeof message->is_final);
+    memset(message->texts, 0, sizeof message->texts);
+}
+
+static message *next_or_again(model *model)
+{
+    char line[64];
+    snprintf(line, sizeof line, "%zu\r\n", model->begun + 1);
+    if (takes(model, line)) {
+        assert(++model->begun <= model->pushed);
+        return &model->messages[model->begun - 1];
+    }
+    for (size_t number = model->settled + 1; number <= model->begun; number++) {
+        snprintf(line, sizeof line, "%zu\r\n", number);
+        if (takes(model, line)) {
+            take_again(model, &model->messages[number - 1]);
+            return &model->messages[number - 1];
+        }
+    }
+    abort();
 }
 
 static void take_content(model *model, message *message)
@@ -114,15 +151,13 @@ static void take_line(model *model)
     }
     if (takes(model, "M")) {
         /* The next in order; it may follow its RSET at once. */
-        size_t number = ++model->begun;
         bool is_reset = model->asked - model->answered == 1 &&
                         model->expected[model->answered].command == TO_RSET;
-        assert(number <= model->pushed);
-        assert(is_idle || is_reset || (model->proved && !model->lmtp));
         assert(!model->is_open);
-        model->current = message = &model->messages[number - 1];
-        snprintf(line, sizeof line, "%zu\r\n", number);
-        assert(takes(model, line));
+        model->current = message = next_or_again(model);
+        bool is_large = model->pipeline.steps.answers_behind && message->count > model->large;
+        bool may_follow = model->pipeline.steps.proof == CSMTP_NEXT || is_large;
+        assert(is_idle || (!message->is_retried && (is_reset || (may_follow && !model->lmtp))));
         ask(model, TO_MAIL, message, 0);
         return;
     }
@@ -135,7 +170,8 @@ static void take_line(model *model)
     }
     assert(message->named == message->recipients);
     if (model->gear == CSMTP_CHUNKED) {
-        bool is_streamed = model->proved && message->count <= model->large;
+        bool is_streamed = model->pipeline.steps.proof >= CSMTP_FLIGHT && !message->is_retried &&
+                           model->limit >= CSMTP_WHOLE && message->count <= model->large;
         assert(is_streamed ||
                (is_idle && message->answered == message->recipients && message->accepted > 0));
         snprintf(line, sizeof line, "BDAT %zu LAST\r\n", message->count);
@@ -145,8 +181,8 @@ static void take_line(model *model)
     } else if (takes(model, model->strict ? "DATA\r\n" : "data\r\n")) {
         ask(model, TO_DATA, message, 0);
     } else {
-        /* Asked for, and known for whom. */
-        assert(is_idle || model->proved);
+        /* The server has asked for it, and all recipients are answered. */
+        assert(is_idle);
         assert(message->data_ok && message->answered == message->recipients);
         if (message->accepted == 0) {
             assert(takes(model, ".\r\n"));
@@ -159,7 +195,7 @@ static void take_line(model *model)
     }
 }
 
-/* Holds what is to be written against what was; new octets go to the stream. */
+/* Compares what is to be written with the stream, and adds new bytes to that. */
 static void look(model *model)
 {
     static csmtp_chunk chunks[CHUNKS];
@@ -169,7 +205,9 @@ static void look(model *model)
         assert(csmtp_pipeline_gather(pipeline, chunks, CHUNKS, SIZE_MAX) == 0);
         return;
     }
-    assert(pipeline->proved == model->proved);
+    assert(pipeline->steps.proof <= pipeline->steps.limit && pipeline->steps.limit <= model->limit);
+    model->proof = pipeline->steps.proof;
+    model->limit = pipeline->steps.limit;
     size_t filled = csmtp_pipeline_gather(pipeline, chunks, CHUNKS, SIZE_MAX);
     size_t place = model->written;
     for (size_t i = 0; i < filled; i++) {
@@ -194,7 +232,7 @@ static void write_octets(model *model, size_t max_octets, size_t max_chunks)
 {
     csmtp_chunk chunks[CHUNKS];
     if (model->pipeline.fault) {
-        /* A driver that was writing still says so. */
+        /* A driver that was writing still reports it. */
         csmtp_pipeline_wrote(&model->pipeline, max_octets < STREAM ? max_octets : STREAM);
         return;
     }
@@ -207,7 +245,19 @@ static void write_octets(model *model, size_t max_octets, size_t max_chunks)
     }
     assert(filled <= max_chunks && count <= max_octets);
     model->written += count;
+    model->handed = model->written;
     csmtp_pipeline_wrote(&model->pipeline, count);
+}
+
+/* Hands bytes to a system that does not report yet how many it has taken. */
+static void hand_octets(model *model, size_t count)
+{
+    size_t left = model->emitted - model->written;
+    if (count > left)
+        count = left;
+    if (!model->pipeline.fault)
+        model->handed = model->written + count;
+    csmtp_pipeline_hand(&model->pipeline, count);
 }
 
 /* What comes */
@@ -217,17 +267,30 @@ static const expected *head_of(const model *model)
     return model->answered < model->asked ? &model->expected[model->answered] : NULL;
 }
 
-/* A copy of a text that is kept, in memory of its exact size; there is none before the first. */
-static uint8_t *new_text(const model *model, const csmtp_kept *reply)
+/* Whether a part of the message whose reply is next was sent, and not all of it. */
+static bool is_amidst(const model *model, const expected *head)
+{
+    if (!head || head->command != TO_CONTENT || head->due <= model->written)
+        return false;
+    size_t begins = head->message->begins;
+    char line[64];
+    if (model->gear == CSMTP_CHUNKED)
+        begins -= (size_t)snprintf(line, sizeof line, "BDAT %zu LAST\r\n", head->message->count);
+    return model->written > begins;
+}
+
+/* Returns a copy of a stored text, in memory of its exact size; there is none before the first. */
+static uint8_t *new_text(const model *model, const csmtp_stored_reply *reply)
 {
     const uint8_t *texts = model->pipeline.texts;
     assert(texts || reply->text + reply->text_count == 0);
     return exact_copy(texts ? texts + reply->text : (const uint8_t *)"", reply->text_count);
 }
 
-/* Holds a reply that is kept against what was said; number is its text, where it is not 0. What is
- * kept is read so that ASan sees where it is not. */
-static void check_reply(const model *model, const csmtp_kept *reply, int code, size_t number)
+/* Compares a stored reply with what the server sent; number is its text, unless it is 0. All of the
+ * stored text is read, so that ASan sees if it is missing. */
+static void check_reply(const model *model, const csmtp_stored_reply *reply, int code,
+                        size_t number)
 {
     char expected[16];
     int count = snprintf(expected, sizeof expected, "%zu", number);
@@ -256,38 +319,40 @@ static void note_reply(model *model, int code, size_t text)
     bool is_sound = !fault;
     bool is_due = head && head->due <= model->written;
     bool is_content = head && head->command == TO_CONTENT;
-    bool is_success = code >= 200 && code <= 299;
+    bool is_success = code >= 200 && code <= 299 && code != 220 && code != 221;
     model->in_doubt = fault != CSMTP_CLOSED && fault != CSMTP_NO_CHUNKING;
     if (!is_sound)
         check_reply(model, &model->pipeline.fault_reply, code, text);
     if (!is_due) {
-        if (!is_content || code < 400) {
+        if (!is_amidst(model, head) || code < 400) {
             assert(fault == (code == 421 ? CSMTP_CLOSED : CSMTP_SURPLUS));
             return;
         }
-        assert(fault == (code == 421 ? CSMTP_CLOSED_AMIDST : CSMTP_PREMATURE));
+        assert(fault == (code == 421 ? CSMTP_CLOSED_IN_CONTENT : CSMTP_PREMATURE));
         head->message->content_code = code;
         head->message->content_text = text;
         return;
     }
-    assert(fault != CSMTP_SURPLUS && fault != CSMTP_PREMATURE && fault != CSMTP_CLOSED_AMIDST);
+    assert(fault != CSMTP_SURPLUS && fault != CSMTP_PREMATURE && fault != CSMTP_CLOSED_IN_CONTENT);
     assert((fault == CSMTP_CLOSED) == (code == 421));
     assert(!is_sound || !model->strict || (code >= 200 && code <= 599));
     message *message = head->message;
-    bool is_unknown = is_content && model->gear == CSMTP_CHUNKED && !model->proved &&
+    bool is_unknown = is_content && model->gear == CSMTP_CHUNKED && model->proof < CSMTP_FLIGHT &&
                       message->accepted > 0 && message->finals == 0 && code >= 500 && code <= 504;
     assert((fault == CSMTP_NO_CHUNKING) == is_unknown);
     if (is_unknown)
         return;
+    if (message && code >= 400)
+        message->was_refused_early = true;
     switch (head->command) {
     case TO_MAIL:
-        message->mail_ok = code == 250;
+        message->mail_ok = model->strict ? is_success : code == 250;
         message->mail_refused = !message->mail_ok && (is_sound || fault == CSMTP_CLOSED);
         assert(!is_sound || !model->strict || message->mail_ok || code >= 400);
         break;
     case TO_RCPT:
         message->answered++;
-        if (code == 250 || code == 251) {
+        if (model->strict ? is_success : code == 250 || code == 251) {
             message->is_accepted[head->index] = true;
             message->accepted++;
             assert(!is_sound || !model->strict || message->mail_ok);
@@ -300,11 +365,12 @@ static void note_reply(model *model, int code, size_t text)
         assert(!is_sound || !message->data_ok || message->mail_ok || message->accepted == 0);
         break;
     case TO_CONTENT:
-        if (fault == CSMTP_NO_SMTP || fault == CSMTP_WRONG_SUCCESS)
+        if (fault == CSMTP_INVALID_CODE || fault == CSMTP_UNEXPECTED_SUCCESS)
             return;
         message->content_code = code;
         message->content_text = text;
-        model->proved = model->proved || is_success;
+        assert(!is_success || model->pipeline.steps.proof > CSMTP_SEQUENTIAL ||
+               model->pipeline.steps.limit == CSMTP_SEQUENTIAL);
         message->finals++;
         if (model->lmtp && message->accepted > 1) {
             note_final(message, code, text);
@@ -319,14 +385,14 @@ static void note_reply(model *model, int code, size_t text)
     model->answered++;
 }
 
-/* Holds what the pipeline makes of a reply that has begun against what it answers. */
+/* Checks what the pipeline makes of the beginning of a reply. */
 static void check_begun(model *model)
 {
     const csmtp_pipeline *pipeline = &model->pipeline;
     const expected *head = head_of(model);
     bool is_due = head && head->due <= model->written;
     bool is_refusal = model->inbox[0] == '4' || model->inbox[0] == '5';
-    if (!model->strict || is_due || (head && head->command == TO_CONTENT && is_refusal)) {
+    if (!model->strict || is_due || (is_amidst(model, head) && is_refusal)) {
         assert(!pipeline->fault);
         return;
     }
@@ -334,7 +400,7 @@ static void check_begun(model *model)
     size_t skipped = 0;
     if (is_closed)
         skipped = model->received < 4 ? model->received : 4;
-    const csmtp_kept *reply = &pipeline->fault_reply;
+    const csmtp_stored_reply *reply = &pipeline->fault_reply;
     assert(pipeline->fault == (is_closed ? CSMTP_CLOSED : CSMTP_SURPLUS));
     assert(reply->code == (is_closed ? 421 : 0));
     uint8_t *text = new_text(model, reply);
@@ -343,8 +409,8 @@ static void check_begun(model *model)
     model->in_doubt = !is_closed;
 }
 
-/* The first octets of a reply, or all of it, as they come from the network; text is the number that
- * is its text, or 0. */
+/* Receives the first bytes of a reply, or all of it, from the network; text is the number that is
+ * its text, or 0. */
 static void say(model *model, const uint8_t *octets, size_t count, size_t text)
 {
     uint8_t *room = csmtp_receive_reserve(&model->receive, count);
@@ -387,7 +453,7 @@ static void say_code(model *model, int code)
     say(model, (const uint8_t *)line, (size_t)count, 1 + model->answered);
 }
 
-/* What a server says that likes all it gets. */
+/* The replies of a server that accepts everything. */
 static void say_yes(model *model)
 {
     const expected *head = head_of(model);
@@ -440,14 +506,15 @@ static void push(model *model, size_t recipients, size_t letters)
                                commands, recipients + 1, message->chunks, chunk_count, terminator));
 }
 
-/* Whether so much of a message has left that the server may have all of it. */
+/* Whether so much of a message was sent that the server may have all of it. */
 static bool has_left(const model *model, const message *message)
 {
     if (message->ends == SIZE_MAX)
         return false;
+    size_t left = model->handed > model->written ? model->handed : model->written;
     if (model->gear == CSMTP_CHUNKED)
-        return model->written >= message->ends;
-    return model->written > message->begins + message->text;
+        return left >= message->ends;
+    return left > message->begins + message->text;
 }
 
 static void check_settled(model *model, const csmtp_message *settled)
@@ -456,13 +523,19 @@ static void check_settled(model *model, const csmtp_message *settled)
     assert(settled->tag == &message->released[0] && settled->owner == &message->released[1]);
     bool is_sound = !model->pipeline.fault;
     bool is_all_there = message->ends <= model->written;
-    bool is_each_answered = settled->others == settled->recipient_count;
-    /* The connection was closed in one recipient's name, others having no answer yet. */
+    if (settled->doubted && !message->is_retried && model->strict) {
+        /* It is not known what its refusal was about, as it was not sent again. */
+        assert(!is_sound && settled->stage == CSMTP_LOST && settled->own_replies == 0);
+        return;
+    }
+    assert(settled->retried == message->is_retried);
+    bool is_each_answered = settled->own_replies == settled->recipient_count;
+    /* A 421 for one recipient closed the connection, while others have no reply yet. */
     bool is_closed_between = model->lmtp && message->finals > 0 &&
                              message->finals < message->accepted && message->content_code == 421;
     bool in_doubt = (model->in_doubt && has_left(model, message)) || is_closed_between;
     assert(!is_closed_between || model->pipeline.fault == CSMTP_CLOSED);
-    /* Without strict an LMTP server may have accepted its recipients, and answers for each. */
+    /* Without strict, an LMTP server may have accepted its recipients, and answers for each. */
     assert(!message->mail_refused || settled->stage == CSMTP_MAIL ||
            (model->lmtp && !model->strict && (is_each_answered || is_closed_between)));
     switch (settled->stage) {
@@ -490,20 +563,20 @@ static void check_settled(model *model, const csmtp_message *settled)
     }
     if (settled->stage > CSMTP_IN_DOUBT && !is_each_answered)
         check_reply(model, &settled->reply, settled->reply.code, 0);
-    size_t others = 0;
+    size_t own_replies = 0;
     for (size_t i = 0; i < settled->recipient_count; i++) {
         const csmtp_recipient *recipient = &settled->recipients[i];
         assert((recipient->stage == CSMTP_CONTENT) == message->is_final[i]);
         if (recipient->stage == CSMTP_LOST)
             continue;
-        others++;
+        own_replies++;
         bool is_refusal = recipient->stage == CSMTP_RCPT;
         check_reply(model, &recipient->reply,
                     is_refusal ? recipient->reply.code : message->final_codes[i],
                     message->texts[i]);
         assert(is_refusal ? !message->is_accepted[i] : message->is_accepted[i] && is_all_there);
     }
-    assert(others == settled->others);
+    assert(own_replies == settled->own_replies);
 }
 
 static void take(model *model, size_t count)
@@ -544,7 +617,7 @@ static void do_next(model *model, const uint8_t **data, const uint8_t *end)
         write_octets(model, SIZE_MAX, CHUNKS);
         break;
     case 3:
-        /* As they are in the input, up to the end of a line. */
+        /* Bytes of the input, up to the end of a line. */
         for (number = number < left ? number : left; number > 0 && !model->pipeline.fault;) {
             const uint8_t *line_end = memchr(*data, '\n', number);
             size_t count = line_end ? (size_t)(line_end + 1 - *data) : number;
@@ -573,8 +646,14 @@ static void do_next(model *model, const uint8_t **data, const uint8_t *end)
         } else if (number < 8) {
             model->is_released = true;
             csmtp_pipeline_release(&model->pipeline);
-        } else {
+        } else if (number < 16) {
+            csmtp_step step = (csmtp_step)(number % 4);
+            csmtp_pipeline_learn(&model->pipeline, number < 12 ? step : CSMTP_SEQUENTIAL,
+                                 number < 12 ? CSMTP_NEXT : step);
+        } else if (number < 24) {
             write_octets(model, number, CHUNKS);
+        } else {
+            hand_octets(model, number < 31 ? number - 24 : SIZE_MAX);
         }
         break;
     }
@@ -592,11 +671,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     model.gear = (csmtp_gear)(data[0] % 3);
     model.lmtp = data[0] & 64;
     model.strict = data[0] & 128;
-    model.proved = data[1] & 1;
+    model.limit = csmtp_last_step(model.gear);
+    model.proof = data[1] & 1 ? model.limit : CSMTP_SEQUENTIAL;
     model.large = data[1] & 2 ? data[1] >> 5 : SIZE_MAX;
     csmtp_receive_init(&model.receive, MAX_LINE, MAX_REPLY);
     csmtp_pipeline_init(&model.pipeline, &model.receive, model.gear, model.lmtp, model.strict,
-                        model.proved, model.large);
+                        model.proof, model.large);
     bool leaves_some = data[1] & 4;
     const uint8_t *end = data + size;
     for (data += 2; data < end;)

@@ -1,7 +1,7 @@
 /* libFuzzer target: the reply scanner.
  *
- * Input: one octet for each cap, one that chooses the chunks, and the octets of the server. They
- * are read reply after reply, as a connection does, up to the first fault. */
+ * Input: a byte for each cap, one that chooses the chunks, and the bytes of the server. They are
+ * read reply by reply, as a connection does, up to the first fault. */
 #include <assert.h>
 
 #include "check.h"

@@ -1,6 +1,6 @@
-"""Builds the fuzz targets of the kernels with libFuzzer, and runs each for a moment.
+"""Build the fuzz targets of the kernels with libFuzzer, and run each for a short time.
 
-CSMTPLIB_FUZZ_SECONDS says for how long, 2 unless set.
+CSMTPLIB_FUZZ_SECONDS sets the number of seconds, by default 2.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from ..c import building
 from ..requirements import needs_posix, unavailable
 
 FUZZER = ("-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all")
-# By kernel; the receive buffer is in the pipeline's target, and the loop around both has no input
-# but a socket's. A body long enough to fill the counters of its growth; the others as short as
-# shows all.
+# By kernel. The receive buffer is part of the pipeline's target, and the loop around both has no
+# input but a socket. A body must be long enough to fill the counters of its growth; for the others,
+# short inputs are enough.
 MAX_LENGTHS = {"body": 6000, "command": 64, "pipeline": 400, "reply": 600}
 SECONDS = int(os.environ.get("CSMTPLIB_FUZZ_SECONDS") or 2)
 
@@ -37,7 +37,7 @@ def test_fuzz(kernel: str, tmp_path: Path) -> None:
         str(program),
         f"-max_total_time={SECONDS}",
         f"-max_len={MAX_LENGTHS[kernel]}",
-        # Long inputs within the first second; by default they come after minutes.
+        # Long inputs within the first second; by default they come only after minutes.
         "-len_control=5",
         "-print_final_stats=1",
         f"-artifact_prefix={tmp_path}/",

@@ -1,4 +1,4 @@
-"""Every kernel test runs over both implementations, wherever the compiled one is built."""
+"""The kernels that the session is about, and both twins for what compares them."""
 
 from __future__ import annotations
 
@@ -12,22 +12,25 @@ from csmtplib.kernel import _python, _python_pipeline
 
 from .talking import Core
 
-# The one that the session is about comes first. The other may be missing only if it is the
-# compiled one: CSMTPLIB_IMPL=c would not have got this far.
-IMPLEMENTATIONS: dict[str, ModuleType] = {"python": _python}
-CORES = {"python": Core(_python, _python_pipeline)}
+TWINS = [Core(_python, _python_pipeline)]
 if csmtplib.implementation == "c":
-    IMPLEMENTATIONS["c"] = importlib.import_module("csmtplib.kernel._c")
-    CORES["c"] = Core(IMPLEMENTATIONS["c"], importlib.import_module("csmtplib.kernel._c_pipeline"))
+    modules = map(importlib.import_module, ("csmtplib.kernel._c", "csmtplib.kernel._c_pipeline"))
+    TWINS.append(Core(*modules))
+
+# A session about the pure ones does without the compiled ones, which may not be there.
+compares_twins = pytest.mark.skipif(
+    len(TWINS) == 1, reason="the session about the compiled kernels compares them with the pure"
+)
 
 
-@pytest.fixture(params=list(IMPLEMENTATIONS))
-def kernels(request: pytest.FixtureRequest) -> ModuleType:
-    """The kernels of one implementation."""
-    return IMPLEMENTATIONS[request.param]
+# For the whole session, so that Hypothesis takes them.
+@pytest.fixture(scope="session")
+def kernels(core: Core) -> ModuleType:
+    """The kernels that the session is about."""
+    return core.kernels
 
 
-@pytest.fixture(params=list(CORES))
-def core(request: pytest.FixtureRequest) -> Core:
-    """The kernels and the pipeline of one implementation."""
-    return CORES[request.param]
+@pytest.fixture(scope="session")
+def core() -> Core:
+    """The kernels that the session is about, and their pipeline."""
+    return TWINS[-1]

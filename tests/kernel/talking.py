@@ -1,4 +1,4 @@
-"""A pipeline that is told what the server says, and tells what it sends."""
+"""A pipeline with methods for tests: send, receive replies, take results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from csmtplib.kernel.transaction import Gear
+from csmtplib.kernel.transaction import LAST_STEP, Gear
 
 if TYPE_CHECKING:
     from csmtplib.kernel.transaction import Settled
@@ -15,7 +15,8 @@ EVERYTHING = 1 << 30
 
 
 class Core(NamedTuple):
-    """Both modules of one implementation; a pipeline of one does not take a buffer of the other."""
+    """Both modules of one implementation. They belong together: a pipeline of one implementation
+    does not accept a buffer of the other."""
 
     kernels: ModuleType
     pipelines: ModuleType
@@ -27,7 +28,7 @@ def envelope(sender: str, recipients: Iterable[str]) -> list[bytes]:
 
 
 class Talk:
-    """One side of a conversation: a pipeline with its receive buffer."""
+    """The client's side of a session: a pipeline with its receive buffer."""
 
     def __init__(
         self,
@@ -43,7 +44,7 @@ class Talk:
         self.gear = gear
         self.replies = core.kernels.ReplyBuffer(8192, 65536)
         self.pipeline: Any = core.pipelines.Pipeline(
-            self.replies, gear, lmtp, strict, proved, large
+            self.replies, gear, lmtp, strict, LAST_STEP[gear] if proved else 0, large
         )
 
     def content(self, *chunks: bytes) -> Any:
@@ -55,7 +56,7 @@ class Talk:
         self.pipeline.push(tag, envelope("s", recipients), self.content(text))
 
     def sent(self, limit: int = EVERYTHING, piece: int = EVERYTHING) -> bytes:
-        """What is pulled and written, at most `limit` octets, `piece` by `piece`."""
+        """Pull and write at most `limit` bytes, `piece` by `piece`, and return them."""
         sent = b""
         while pulled := self.pipeline.pull(min(piece, limit - len(sent))):
             self.pipeline.wrote(len(pulled))

@@ -1,4 +1,4 @@
-"""The injection check and the addresses that need no parser: compiled = pure."""
+"""The injection check, and addresses that need no parser: compiled = pure."""
 
 from __future__ import annotations
 
@@ -9,17 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from .conftest import IMPLEMENTATIONS
+from .conftest import TWINS, compares_twins
 
-every_implementation = pytest.mark.parametrize(
-    "kernels", IMPLEMENTATIONS.values(), ids=IMPLEMENTATIONS.keys()
-)
 address_texts = st.text(
     alphabet=st.sampled_from('ab1.@-+_"\\(),:;<>[] \t\r\n\0\x7fé\ud800'), max_size=12
 )
 
 
-@every_implementation
 @given(text=st.text(max_size=40) | address_texts)
 def test_has_control(kernels: ModuleType, text: str) -> None:
     assert kernels.has_control(text) is any(ord(c) < 32 or ord(c) == 127 for c in text)
@@ -31,7 +27,6 @@ def test_every_character_up_to_latin_1(kernels: ModuleType) -> None:
             assert kernels.has_control(text) is (number < 32 or number == 127)
 
 
-@every_implementation
 @given(address=address_texts)
 def test_plain_addresses_are_read_by_the_stdlib_as_they_are(
     kernels: ModuleType, address: str
@@ -40,9 +35,10 @@ def test_plain_addresses_are_read_by_the_stdlib_as_they_are(
         assert smtplib.quoteaddr(address) == f"<{address}>"
 
 
+@compares_twins
 @given(address=address_texts | st.emails())
-def test_the_twins_agree_on_addresses(address: str) -> None:
-    answers = {kernels.is_plain_address(address) for kernels in IMPLEMENTATIONS.values()}
+def test_both_implementations_agree_on_addresses(address: str) -> None:
+    answers = {twin.kernels.is_plain_address(address) for twin in TWINS}
     assert len(answers) == 1
 
 
@@ -77,7 +73,8 @@ def test_is_plain_address(kernels: ModuleType, address: str, plain: bool) -> Non
 
 
 class Header(str):
-    """As the email package's headers and template engines' safe strings are."""
+    """A subclass of str, like the headers of the email package and the safe strings of template
+    engines."""
 
     __slots__ = ()
 
@@ -92,7 +89,7 @@ def test_subclasses_of_str(kernels: ModuleType) -> None:
         assert type(fixed) is str
 
 
-def test_what_is_no_str_is_refused(kernels: ModuleType) -> None:
+def test_other_types_than_str_are_refused(kernels: ModuleType) -> None:
     for function in (kernels.is_plain_address, kernels.has_control):
         for wrong in (b"a@b", None, 5):
             with pytest.raises(TypeError):

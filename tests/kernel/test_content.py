@@ -1,4 +1,4 @@
-"""The octets of a message, as a pipeline sends them: compiled = pure = BodyEncoder = stdlib."""
+"""The bytes of a message, as a pipeline sends them: compiled = pure = BodyEncoder = stdlib."""
 
 from __future__ import annotations
 
@@ -17,11 +17,8 @@ from csmtplib.kernel import _python_pipeline
 from csmtplib.kernel.transaction import Gear
 
 from ..requirements import needs_reference_counts
-from .conftest import CORES
 from .talking import Core, Talk
 from .test_body import bodies, fix_eols, on_the_wire
-
-every_core = pytest.mark.parametrize("core", CORES.values(), ids=CORES.keys())
 
 SHORT = [
     bytes(octets) for length in range(7) for octets in itertools.product(b"\r\n.a", repeat=length)
@@ -29,7 +26,7 @@ SHORT = [
 
 
 def chunkings(text: bytes) -> Iterator[list[bytes]]:
-    """Every way to cut a text."""
+    """Return every way to cut a text."""
     inner = range(1, len(text))
     for count in range(len(text) or 1):
         for cuts in itertools.combinations(inner, count):
@@ -37,7 +34,7 @@ def chunkings(text: bytes) -> Iterator[list[bytes]]:
 
 
 def whole_lines(text: bytes) -> bytes:
-    """A text with CR LF at the end of each line, the last one included."""
+    """Return a text with CR LF at the end of each line, including the last one."""
     octets: bytes = fix_eols(text.decode("latin-1")).encode("latin-1")
     return octets if not octets or octets.endswith(b"\r\n") else octets + b"\r\n"
 
@@ -49,7 +46,7 @@ def encoded(core: Core, text: bytes, dots: bool) -> bytes:
 
 
 def facts(content: Any) -> tuple[int, int, int, bool, bool]:
-    """All there is to know of a content but the octets."""
+    """Return everything that is known of a content except its bytes."""
     return (
         content.octets,
         content.size,
@@ -65,8 +62,8 @@ def expected_facts(core: Core, text: bytes, dots: bool) -> tuple[int, int, int, 
 
 
 def sent(core: Core, *contents: Any) -> list[bytes]:
-    """What a pipeline sends of contents. In the gear that streams it does so unasked, and says how
-    many octets come; whether dots are doubled there is none of its business."""
+    """Return what a pipeline sends of contents, in the mode that streams: there it sends content
+    unasked, announces the size, and leaves dots to the caller."""
     talk = Talk(core, Gear.CHUNKED, proved=True)
     for content in contents:
         talk.pipeline.push(None, [b"M", b"R"], content)
@@ -95,7 +92,7 @@ def test_short_texts_in_every_chunking(core: Core, dots: bool) -> None:
 @pytest.mark.parametrize(
     ("text", "octets", "size", "terminator"),
     [
-        # RFC 1870 section 5 counts neither what is added for transparency nor the terminator.
+        # RFC 1870 section 5 counts neither the dots that are added nor the terminator.
         (b"", 3, 0, 0),
         (b".", 7, 3, 2),
         (b"a", 6, 3, 1),
@@ -105,21 +102,19 @@ def test_short_texts_in_every_chunking(core: Core, dots: bool) -> None:
         (b"a\n\n.b", 13, 9, 8),
     ],
 )
-def test_what_counts_with_dots(
-    core: Core, text: bytes, octets: int, size: int, terminator: int
-) -> None:
+def test_size_with_dots(core: Core, text: bytes, octets: int, size: int, terminator: int) -> None:
     content = core.pipelines.Content([text], True)
     assert (content.octets, content.size, content.terminator) == (octets, size, terminator)
-    # All behind it ends the message, and nothing before.
+    # Everything from there on ends the message, and nothing before.
     wire = on_the_wire(text)
     assert wire[terminator:] in (b".\r\n", b"\n.\r\n", b"\r\n.\r\n")
 
 
 @pytest.mark.parametrize("text", [b"", b".", b"a", b"a\r", b"a\n", b"a\r\n", b"\0" * 50])
-def test_what_counts_without_dots(core: Core, text: bytes) -> None:
+def test_size_without_dots(core: Core, text: bytes) -> None:
     content = core.pipelines.Content([text], False)
     assert content.octets == content.size == len(whole_lines(text))
-    # A count ends it, so it is complete with its last octet; an empty one before its first.
+    # Its size is announced, so it is complete with its last byte; an empty one before its first.
     assert content.terminator == content.octets - 1
 
 
@@ -132,14 +127,14 @@ def test_an_empty_text(core: Core, nothing: list[bytes], dots: bool) -> None:
 
 
 @pytest.mark.parametrize("end", [b".\r\n", b"\r\n.\r\n"])
-def test_octets_that_are_sent_as_they_are(core: Core, end: bytes) -> None:
+def test_bytes_that_are_sent_as_they_are(core: Core, end: bytes) -> None:
     chunks = [b"\n.a\r", b"", b"\n\0\xff", b"."]
     content = core.pipelines.Content(chunks, True, end)
     text = b"".join(chunks)
     assert sent(core, content) == [text + end]
     assert content.octets == len(text) + len(end)
     assert content.terminator == len(text)
-    # Not found out.
+    # Not determined.
     assert facts(content)[1:] == (0, 0, False, False)
 
 
@@ -149,7 +144,6 @@ def test_a_chunk_that_is_sent_as_it_is(core: Core) -> None:
     assert (content.octets, content.terminator) == (4, 3)
 
 
-@every_core
 @pytest.mark.parametrize("dots", [True, False])
 @settings(max_examples=150)
 @given(text=bodies, cuts=st.lists(st.integers(0, 10_000), max_size=8), repeat=st.integers(1, 40))
@@ -180,7 +174,7 @@ def test_the_stdlib_sends_the_same(core: Core) -> None:
 
 
 @pytest.mark.parametrize("raw", [True, False])
-def test_what_its_owner_changes_afterwards(core: Core, raw: bool) -> None:
+def test_a_buffer_that_its_owner_changes_later(core: Core, raw: bool) -> None:
     text = bytearray(b"line\r\n" * 100)
     wanted = bytes(text) + b".\r\n"
     buffers = [text, memoryview(text)]
@@ -204,7 +198,7 @@ def test_buffers_of_any_shape(core: Core) -> None:
 @pytest.mark.parametrize("end", [None, b".\r\n"])
 def test_what_needs_no_change_is_not_copied(core: Core, dots: bool, end: bytes | None) -> None:
     if core.pipelines is _python_pipeline and end is None:
-        pytest.skip("the pure twin finds out by making a copy, and sends that")
+        pytest.skip("the pure implementation has to copy the text to find out")
     text = b"line\r\n" * 1000
     before = sys.getrefcount(text)
     content = core.pipelines.Content([text, text], dots, end)
@@ -215,7 +209,7 @@ def test_what_needs_no_change_is_not_copied(core: Core, dots: bool, end: bytes |
 
 @pytest.mark.parametrize("wrong", ["text", 5, None])
 @pytest.mark.parametrize("end", [None, b""])
-def test_what_is_no_octets_is_refused(core: Core, wrong: object, end: bytes | None) -> None:
+def test_other_types_than_buffers_are_refused(core: Core, wrong: object, end: bytes | None) -> None:
     with pytest.raises(TypeError):
         core.pipelines.Content([b"a", wrong], True, end)
     with pytest.raises(TypeError):

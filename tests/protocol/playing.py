@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from csmtplib.protocol.flows import (
-    Close,
-    ConnectionLost,
-    Exchange,
-    Flow,
-    Result,
-    StartTLS,
-    Step,
-)
+from csmtplib.protocol.dialogue import Close, Exchange, Flow, Result, StartTLS, Step
+from csmtplib.protocol.failures import ConnectionLost
 from csmtplib.protocol.outcome import Reply
 
 # What a flow does, and what comes of it: "250 text", or that there is no answer.

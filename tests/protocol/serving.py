@@ -10,12 +10,29 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+from csmtplib.kernel import Pipeline, ReplyBuffer
+from csmtplib.kernel.transaction import LAST_STEP, Gear
+from csmtplib.protocol import switches
+
 Answer: TypeAlias = "str | None"
 """One or several whole replies without the last CR LF; None hangs up."""
 
 Answers: TypeAlias = "Answer | Sequence[Answer] | Callable[[str], Answer]"
 """Of a sequence the last is said again and again. A function is given the command line; of a
 message its recipient (LMTP), or its text."""
+
+
+def known_host(gear: Gear) -> switches.Host:
+    """What is known of a server that has shown everything there is to show in a gear."""
+    host = switches.Host()
+    show_all(host, gear)
+    return host
+
+
+def show_all(host: switches.Host, gear: Gear) -> None:
+    """Has it known that the server has shown that."""
+    seen = Pipeline(ReplyBuffer(8192, 65536), gear, False, True, LAST_STEP[gear], 0)
+    host.learn(gear, seen)
 
 
 class Delivery(NamedTuple):

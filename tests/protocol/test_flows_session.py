@@ -15,16 +15,10 @@ from csmtplib import (
     SMTPResponseException,
 )
 from csmtplib.protocol import limits
+from csmtplib.protocol.dialogue import Close, Exchange, StartTLS
+from csmtplib.protocol.failures import ConnectionLost
 from csmtplib.protocol.features import Features
-from csmtplib.protocol.flows import (
-    Close,
-    ConnectionLost,
-    Exchange,
-    StartTLS,
-    farewell,
-    login,
-    open_session,
-)
+from csmtplib.protocol.flows import farewell, login, open_session
 from csmtplib.protocol.outcome import Reply
 from csmtplib.protocol.server_url import TLS, Server
 
@@ -266,15 +260,19 @@ def test_only_235_is_a_login_and_nothing_weaker_is_tried(answer: str) -> None:
 def test_challenge_that_is_no_base64() -> None:
     """Case 31."""
     with pytest.raises(SMTPAuthenticationError, match="no base64") as caught:
-        logged_in("PLAIN", (PLAIN[0], "334 !!!"), (b"*\r\n", "501 cancelled"), CLOSE)
+        logged_in("CRAM-MD5", (b"AUTH CRAM-MD5\r\n", "334 !!!"), (b"*\r\n", "501 cancelled"), CLOSE)
     assert caught.value.smtp_code == 501
 
 
-def test_prompt_that_asks_for_nothing() -> None:
-    with pytest.raises(SMTPAuthenticationError, match="LOGIN: LOGIN asks for neither"):
+def test_prompts_that_are_not_read() -> None:
+    """T18: order counts; a third prompt is answered by nothing."""
+    by_order = (b"AUTH LOGIN\r\n", "334 who?"), base64_turn(b"tim", "334 ")
+    logged_in("LOGIN", *by_order, base64_turn(b"pencil", "235 in"))
+    with pytest.raises(SMTPAuthenticationError, match="LOGIN: the server asks for more than"):
         logged_in(
             "LOGIN",
-            (b"AUTH LOGIN\r\n", challenge(b"Secret:")),
+            *by_order,
+            base64_turn(b"pencil", challenge(b"Token:")),
             (b"*\r\n", "501 cancelled"),
             CLOSE,
         )

@@ -5,26 +5,28 @@ from __future__ import annotations
 import pytest
 
 from csmtplib.kernel.transaction import Phase
-from csmtplib.protocol.flows import Exchange, open_session
+from csmtplib.protocol.dialogue import Exchange
+from csmtplib.protocol.flows import open_session
 from csmtplib.protocol.limits import at_least, at_most
 from csmtplib.protocol.outcome import Reply
 from csmtplib.protocol.server_url import Server
 
 RFC_5321 = {Phase.COMMAND: 300, Phase.DATA: 120, Phase.BLOCK: 180, Phase.CONTENT: 600}
+OURS = {Phase.PROBE: 1, Phase.EARLY: 30}
 
 
 def test_phases_are_in_order() -> None:
-    assert list(RFC_5321) == list(range(4))
+    assert [*RFC_5321, *OURS] == list(Phase)
 
 
 @pytest.mark.parametrize(
     ("timeout", "phases", "idle"),
     [
-        (None, [300, 120, 180, 600], None),
+        (None, [300, 120, 180, 600, 1, 30], None),
         # As in smtplib, which waits so long for an octet, however many come.
-        (5.0, [300, 120, 180, 600], 5.0),
-        (200.0, [300, 200, 200, 600], 200.0),
-        (1000.0, [1000, 1000, 1000, 1000], 1000.0),
+        (5.0, [300, 120, 180, 600, 1, 30], 5.0),
+        (200.0, [300, 200, 200, 600, 1, 30], 200.0),
+        (1000.0, [1000, 1000, 1000, 1000, 1, 30], 1000.0),
     ],
 )
 def test_timeout_of_a_socket(timeout: float | None, phases: list[float], idle: object) -> None:
@@ -36,10 +38,10 @@ def test_timeout_of_a_socket(timeout: float | None, phases: list[float], idle: o
 @pytest.mark.parametrize(
     ("timeout", "phases"),
     [
-        (None, [300, 120, 180, 600]),
-        (5.0, [5, 5, 5, 5]),
-        (150.0, [150, 120, 150, 150]),
-        (1000.0, [300, 120, 180, 600]),
+        (None, [300, 120, 180, 600, 1, 30]),
+        (5.0, [5, 5, 5, 5, 1, 5]),
+        (150.0, [150, 120, 150, 150, 1, 30]),
+        (1000.0, [300, 120, 180, 600, 1, 30]),
     ],
 )
 def test_timeout_of_a_server_url(timeout: float | None, phases: list[float]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import re
 from email.message import EmailMessage, Message
@@ -16,6 +17,7 @@ from csmtplib.protocol.mail_object import (
     DSN,
     MailObject,
     buffers_of,
+    iterator_of,
     mail_object,
     xtext,
 )
@@ -202,30 +204,92 @@ def test_original_recipient_that_is_not_ascii() -> None:
     assert parameter.startswith("ORCPT=utf-8;")
 
 
+NOTIFY = 'notify must be "NEVER", or some of "SUCCESS", "FAILURE" and "DELAY", not '
+
+
 @pytest.mark.parametrize(
-    ("dsn", "fault"),
+    ("arguments", "error", "said"),
     [
-        (DSN(ret="BODY"), "RET is FULL or HDRS"),
-        (DSN(ret=""), "RET is FULL or HDRS"),
-        (DSN(envid=""), "ENVID has 1 to 100"),
-        (DSN(envid="x" * 101), "ENVID has 1 to 100"),
+        ({"ret": "BODY"}, ValueError, 'ret must be "FULL" or "HDRS", not \'BODY\''),
+        ({"ret": ""}, ValueError, 'ret must be "FULL" or "HDRS"'),
+        ({"ret": True}, TypeError, 'ret must be "FULL" or "HDRS", not True'),
+        ({"envid": ""}, ValueError, "envid must be 1 to 100 ASCII characters, not ''"),
+        ({"envid": "x" * 101}, ValueError, "envid must be 1 to 100 ASCII characters"),
+        ({"envid": "ä"}, ValueError, "envid must be 1 to 100 ASCII characters"),
+        ({"envid": 7}, TypeError, "envid must be 1 to 100 ASCII characters, not 7"),
+        ({"notify": "always"}, ValueError, f"{NOTIFY}'always'"),
+        ({"notify": ["NEVER", "DELAY"]}, ValueError, NOTIFY),  # which stands alone
+        ({"notify": ["NEVER", "NEVER"]}, ValueError, NOTIFY),
+        ({"notify": "SUCCESS,FAILURE"}, ValueError, NOTIFY),
+        ({"notify": [""]}, ValueError, NOTIFY),
+        ({"notify": [None]}, TypeError, NOTIFY),
+        ({"notify": None}, TypeError, f"{NOTIFY}None"),
+        ({"notify": True}, TypeError, NOTIFY),
+        # For one recipient alone.
+        pytest.param(
+            {"notify": (each for each in ["DELAY"])}, TypeError, NOTIFY, id="notify, generator"
+        ),
+        ({"orcpt": "d@x"}, TypeError, "orcpt must be a mapping of recipients to their original"),
+        ({"orcpt": {"b@x": None}}, TypeError, "orcpt must be a mapping"),
+        ({"orcpt": {1: "d@x"}}, TypeError, "orcpt must be a mapping"),
     ],
-    ids=repr,
+    ids=str,
 )
-def test_what_rfc_3461_does_not_have_in_mail(dsn: DSN, fault: str) -> None:
-    with pytest.raises(ValueError, match=fault):
-        dsn.mail_parameters()
+def test_what_rfc_3461_does_not_have(
+    arguments: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    """T26: DSN(notify="always") was an error of each message that it came with."""
+    with pytest.raises(error) as caught:
+        DSN(**arguments)
+    assert said in str(caught.value)
+
+
+# Several messages, and one
+
+
+def one_message() -> EmailMessage:
+    message = EmailMessage()
+    message["From"], message["To"] = "a@x", "b@x"
+    return message
 
 
 @pytest.mark.parametrize(
-    "notify",
-    [["NEVER", "DELAY"], "SUCCESS,FAILURE", ["ALWAYS"], ["NEVER", "NEVER"], [""]],
-    ids=repr,
+    "item",
+    [
+        one_message(),
+        MailObject("a@x", "b@x", b""),
+        ("a@x", ["b@x"], b""),
+        ("a@x", ["b@x"], b"", ["SIZE=1"]),
+        "Subject: x",
+        b"Subject: x",
+        bytearray(b"x"),
+        memoryview(b"x"),
+        io.BytesIO(b"x"),
+        io.StringIO("x"),
+    ],
+    ids=lambda item: type(item).__name__,
 )
-def test_what_rfc_3461_does_not_have_in_rcpt(notify: Any) -> None:
-    """NEVER stands alone."""
-    with pytest.raises(ValueError, match="NOTIFY is NEVER, or some"):
-        DSN(notify=notify).rcpt_parameters("b@x")
+def test_one_message_instead_of_several(item: Any) -> None:
+    """T15: the names of its headers, its fields or its octets were taken for messages."""
+    kind = type(item).__name__
+    with pytest.raises(
+        TypeError, match=rf"^messages must be an iterable .* one message \({kind}\)"
+    ):
+        iterator_of("messages", item)
+
+
+@pytest.mark.parametrize("item", [None, 5, object()])
+def test_what_is_no_iterable(item: Any) -> None:
+    """T15"""
+    with pytest.raises(TypeError, match=f"messages must be an iter.* not {type(item).__name__}"):
+        iterator_of("messages", item)
+
+
+def test_several_messages() -> None:
+    items = [("a@x", "b@x", b""), MailObject("a@x", "b@x", b""), one_message()]
+    for each in (items, tuple(items), iter(items), dict.fromkeys(items), (one for one in items)):
+        assert list(iterator_of("messages", each)) == items
+    assert list(iterator_of("messages", ())) == []
 
 
 @given(st.text(st.characters(max_codepoint=127)))

@@ -208,6 +208,53 @@ def test_from_at_the_start_of_a_line(message_class: Callable[[], AnyMessage]) ->
     assert b"\r\n\r\nFrom here\r\n" in flatten(container, utf8=False)
 
 
+@pytest.mark.parametrize("policy", [email.policy.compat32, email.policy.default])
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"\xef\xbb\xbfFrom: a@x\nTo: b@y\nBcc: s@z\n\nhi\n",
+        b">From a Mon Jan  5 10:00:00 2026\nFrom: a@x\nBcc: s@z\n\nhi\n",
+        b"\nFrom: a@x\nBcc: s@z\n\nhi\n",
+        b"From: a@x\nbroken\nBcc: s@z\n\nhi\n",
+        b"From: a@x\nResent-Bcc : s@z\n\nhi\n",
+        b"From: a@x\n\0\nbcc: s@z\n\nhi\n",
+        b"From: a@x\nContent-Type: multipart/mixed; boundary=x\nbroken\nBcc: s@z\n\n"
+        b"--x\n\nhi\n--x--\n",
+        b"From: a@x\nContent-Type: message/rfc822\nbroken\nBcc: s@z\n\nhi\n",
+    ],
+)
+def test_a_bcc_that_the_parser_takes_for_text_is_refused(octets: bytes, policy: Any) -> None:
+    """T17: the parser stops at a line that it does not know, and Bcc stayed in the text."""
+    message = email.message_from_bytes(octets, policy=policy)
+    with pytest.raises(ValueError, match="has a Bcc that is no header field"):
+        flatten(message, utf8=False)
+
+
+@pytest.mark.parametrize("policy", [email.policy.compat32, email.policy.default])
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b" x\nFrom: a@x\nBcc: s@z\n\nhi\n",
+        b": x\nFrom: a@x\nBcc: s@z\n\nhi\n",
+        b"From: a@x\rBcc: s@z\r\rhi\r",
+        b"From: a@x\nBcc: s@z,\n t@z\n\nhi\n",
+        b"From: a@x\nbroken\n\nhi\n",
+    ],
+)
+def test_a_bcc_that_the_parser_knows_is_left_out(octets: bytes, policy: Any) -> None:
+    """T17: what the parser puts right is no reason to refuse a message."""
+    message = email.message_from_bytes(octets, policy=policy)
+    flattened = flatten(message, utf8=False)
+    assert b"cc:" not in flattened.lower()
+    assert b"s@z" not in flattened
+
+
+def test_bcc_in_a_text_stays() -> None:
+    """T17: a text may speak of Bcc, where the header is whole."""
+    octets = b"From: a@x\r\n\r\nBcc: in the text\r\n"
+    assert flatten(email.message_from_bytes(octets), utf8=False) == octets
+
+
 def test_line_ends() -> None:
     message = email.message_from_bytes(b"A: 1\nB: 2\r\n 3\r\n\none\ntwo\r\nthree\n")
     assert flatten(message, utf8=False) == b"A: 1\r\nB: 2\r\n 3\r\n\r\none\r\ntwo\r\nthree\r\n"

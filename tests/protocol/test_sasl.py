@@ -1,4 +1,5 @@
-"""protocol/sasl.py: SASL mechanisms against the examples of their RFCs, and against a server."""
+"""protocol/sasl.py: challenges (RFC 4954), and SASL mechanisms against the examples of their RFCs,
+and against a server."""
 
 from __future__ import annotations
 
@@ -13,7 +14,78 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from csmtplib.protocol import limits
-from csmtplib.protocol.sasl import MECHANISMS, TOKEN_MECHANISMS, AuthError, Mechanism, Scram
+from csmtplib.protocol.sasl import (
+    MECHANISMS,
+    TOKEN_MECHANISMS,
+    AuthError,
+    Mechanism,
+    Scram,
+    asks_for_user_name,
+    decode_challenge,
+    decode_prompt,
+)
+
+# Challenges
+
+
+@given(st.binary())
+def test_challenge_of_any_octets(challenge: bytes) -> None:
+    assert decode_challenge(base64.b64encode(challenge)) == challenge
+
+
+@pytest.mark.parametrize("text", [b"VXNlcm5hbWU6\n", b" VXNl cm5h bWU6", b"-VXNlcm5hbWU6"])
+def test_challenge_with_something_between(text: bytes) -> None:
+    """What the stdlib reads, too."""
+    assert decode_challenge(text) == base64.decodebytes(text) == b"Username:"
+
+
+@pytest.mark.parametrize("text", [b"!!!", b"Login:", b"A", b"VXNlcm5hbWU", b"="])
+def test_challenge_that_is_no_base64(text: bytes) -> None:
+    with pytest.raises(ValueError, match="no base64"):
+        decode_challenge(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "prompt"),
+    [
+        (b"VXNlcm5hbWU6", b"Username:"),
+        (b" VXNl\ncm5h bWU6", b"Username:"),
+        (b"", b""),
+        (b"Username:", b"Username:"),
+        (b"Enter user", b"Enter user"),
+        (b"ok. go on.", b"ok. go on."),
+        (b"!!!", b"!!!"),
+        (b"YWJ", b"YWJ"),
+        (b"\xff\xfe", b"\xff\xfe"),
+    ],
+)
+def test_prompts_may_be_anything(text: bytes, prompt: bytes) -> None:
+    """T18: also no base64."""
+    assert decode_prompt(text) == prompt
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [b"Username:", b"User Name\0", b"USERNAME", b" username: \r\n", b"User name :\0", b"username"],
+)
+def test_a_prompt_for_the_user_name(prompt: bytes) -> None:
+    assert asks_for_user_name(prompt)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        *(b"", b"Password:", b"User password:", b"User's password", b"Username password:"),
+        *(b"Login:", b"Benutzername:", "Пароль:".encode(), b"User:", b"\0\xff"),
+        b"Username for x.test:",
+    ],
+)
+def test_a_prompt_that_may_be_for_the_password(prompt: bytes) -> None:
+    """T18: "User password:" got the user name."""
+    assert not asks_for_user_name(prompt)
+
+
+# Mechanisms
 
 
 def make(name: str, user: str = "user", password: str = "pencil") -> Mechanism:
@@ -44,16 +116,38 @@ def test_plain_is_utf8() -> None:
     assert make("PLAIN", "ä", "ö").initial_response() == b"\0\xc3\xa4\0\xc3\xb6"
 
 
-def test_login_answers_what_is_asked_for_in_any_order() -> None:
+PROMPTS = [b"", b"?", b"Enter user", "Имя:".encode(), b"\xff\0", b"Password:", b"User password:"]
+
+
+@pytest.mark.parametrize("first", [b"Username:", *PROMPTS])
+@pytest.mark.parametrize("second", PROMPTS)
+def test_login_answers_in_order(first: bytes, second: bytes) -> None:
+    """T18: whatever the server prompts by."""
     login = make("LOGIN", "tim", "tanstaaf")
     assert login.initial_response() is None
+    assert login.answer(first) == b"tim"
+    assert login.answer(second) == b"tanstaaf"
+    with pytest.raises(AuthError, match="more than a user name and a password"):
+        login.answer(b"")
+
+
+def test_login_sends_no_password_for_a_user_name() -> None:
+    """Case 28: it would fail, and the password be in the server's logs."""
+    login = make("LOGIN", "tim", "tanstaaf")
+    assert [login.answer(each) for each in (b"Password:", b"Username:")] == [b"tim"] * 2
     assert login.answer(b"Password:") == b"tanstaaf"
-    assert login.answer(b"User Name\0") == b"tim"
 
 
-def test_login_does_not_guess() -> None:
-    with pytest.raises(AuthError, match="neither a user name nor a password: b'Secret:'"):
-        make("LOGIN").answer(b"Secret:")
+@pytest.mark.parametrize("name", ["PLAIN", "LOGIN", "XOAUTH2"])
+def test_mechanisms_that_read_no_challenge(name: str) -> None:
+    """T18: it may be anything."""
+    assert make(name).decode(b"ok. go on.") == b"ok. go on."
+
+
+@pytest.mark.parametrize("name", ["CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256"])
+def test_mechanisms_that_read_the_challenge(name: str) -> None:
+    with pytest.raises(ValueError, match="no base64"):
+        make(name).decode(b"ok. go on.")
 
 
 def test_cram_md5_by_rfc_2195() -> None:

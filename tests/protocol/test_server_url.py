@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,8 +101,32 @@ def test_password_file_that_cannot_be_read(tmp_path: Path, content: bytes | None
     file = tmp_path / "password"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(ServerURLError, match="CSMTPLIB_PASSWORD_FILE: "):
+    with pytest.raises(ServerURLError, match=f"CSMTPLIB_PASSWORD_FILE {re.escape(str(file))}: "):
         parse("smtps://tim@mx.test", {"CSMTPLIB_PASSWORD_FILE": str(file)})
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("", "no password in it"),
+        ("\n", "no password"),
+        (" \r\n", "no password"),
+        ("a\nb\n", "lines"),
+    ],
+)
+def test_password_file_that_holds_none(tmp_path: Path, content: str, reason: str) -> None:
+    """An empty file is refused by its name, and not sent as an empty password."""
+    file = tmp_path / "password"
+    file.write_text(content)
+    with pytest.raises(ServerURLError, match=f"{re.escape(str(file))}: .*{reason}"):
+        parse("smtps://tim@mx.test", {"CSMTPLIB_PASSWORD_FILE": str(file)})
+
+
+def test_password_file_with_a_byte_order_mark(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("pencil\n", encoding="utf-8-sig")
+    server = parse("smtps://tim@mx.test", {"CSMTPLIB_PASSWORD_FILE": str(file)})
+    assert server.password == "pencil"
 
 
 @pytest.mark.parametrize("environ", [{}, {"CSMTPLIB_PASSWORD_FILE": ""}])
@@ -165,6 +191,66 @@ def test_option_that_there_is_not(option: str) -> None:
     assert "cafile=FILE" in message
 
 
+@pytest.mark.parametrize("name", ["höst.test", "my%20host", "", "x" * 256, "a%0Ab"])
+def test_name_that_can_not_be_sent(name: str) -> None:
+    """T19: the error names the option, and says what to give instead."""
+    with pytest.raises(ServerURLError, match=r"name .* can't be sent with EHLO; give a domain"):
+        parse(f"smtp://mx.test?name={name}", {})
+
+
+@pytest.mark.parametrize("host", ["a..test", "x" * 64 + ".test"])
+def test_host_that_can_not_be_looked_up(host: str) -> None:
+    """T19: it was a UnicodeError when it was connected to."""
+    with pytest.raises(ServerURLError, match="is no name or address of a host"):
+        parse(f"smtp://{host}", {})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "said"),
+    [
+        ({"host": b"mx.test"}, TypeError, "host must be the name or the address of a host, not b'"),
+        ({"host": ""}, ValueError, "host must be the name"),
+        ({"port": "25"}, TypeError, "port must be a whole number from 1 to 65535, not '25'"),
+        ({"port": 0}, ValueError, "port must be a whole number from 1 to 65535, not 0"),
+        ({"port": 25.0}, TypeError, "port must be"),
+        ({"unix_path": Path("/run")}, TypeError, "unix_path must be"),
+        ({"lmtp": "yes"}, TypeError, "lmtp must be True or False, not 'yes'"),
+        ({"verify": "no"}, TypeError, "verify must be True or False, not 'no'"),
+        ({"verify": None}, TypeError, "verify must be True or False, not None"),
+        ({"tls": "required"}, TypeError, "tls must be one of TLS.NEVER, TLS.IF_OFFERED,"),
+        ({"user": b"tim"}, TypeError, "user must be a str, or None for no login"),
+        ({"user": "tim", "password": b"s3cr3t"}, TypeError, "password must be a str, not bytes"),
+        ({"cafile": 1}, TypeError, "cafile must be the path of a file, not 1"),
+        ({"auth": "plain"}, ValueError, "auth must be one of SCRAM-SHA-256, "),
+        ({"timeout": "5"}, TypeError, "timeout must be a number of seconds above 0, not '5'"),
+        ({"timeout": 0}, ValueError, "timeout must be a number of seconds above 0, not 0"),
+        ({"timeout": float("nan")}, ValueError, "timeout must be a number of seconds above 0"),
+        ({"name": b"x"}, TypeError, "name must be the name for EHLO, not b'x'"),
+        (
+            {"name": "höst"},
+            ValueError,
+            "the name 'höst' can't be sent with EHLO; give a domain name",
+        ),
+    ],
+    ids=str,
+)
+def test_arguments_of_a_server(
+    arguments: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    """T26, T19: checked at the door."""
+    with pytest.raises(error) as caught:
+        Server(**arguments)
+    assert said in str(caught.value)
+    assert PASSWORD not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", [None, b"smtp://mx.test", 25, Path("mx.test")])
+def test_url_that_is_no_str(url: Any) -> None:
+    """T26"""
+    with pytest.raises(TypeError, match="server must be a URL such as submission://user@"):
+        parse(url, {})
+
+
 # What is wrong, and what would be right
 
 
@@ -172,7 +258,9 @@ def test_option_that_there_is_not(option: str) -> None:
     ("url", "message"),
     [
         ("", ": the scheme must be one of smtp, smtp+starttls, smtps, submission, lmtp, lmtp+unix"),
-        ("mx.test", "mx.test: the scheme must be one of smtp,"),
+        ("mx.test", "lmtp, lmtp+unix: write smtp://mx.test"),
+        ("localhost:2601", "localhost:2601: the scheme must be one of smtp,"),
+        ("localhost:2601", "lmtp+unix: write smtp://localhost:2601"),
         ("http://mx.test", "http://mx.test: the scheme must be one of smtp,"),
         ("smtp+tls://mx.test", "write smtp+starttls:// or smtps://"),
         ("smtp:", "write smtp://host or smtp://host:port"),

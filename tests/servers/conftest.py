@@ -10,9 +10,14 @@ import pytest
 from ..requirements import unavailable
 from .certificates import Certificates, issue
 from .dovecot import Dovecot, running_dovecot
+from .exim import Exim, running_exim
+from .haraka import Haraka, running_haraka
 from .postfix import Postfix, running_postfix
 from .process import ServerUnavailable, open_directory
 from .smtp_sink import SmtpSink, running_smtp_sink
+
+# So that what its checks compare is shown, as in the tests themselves.
+pytest.register_assert_rewrite("tests.servers.letters")
 
 
 @contextmanager
@@ -59,4 +64,25 @@ def postfix_exchanger(certificates: Certificates) -> Iterator[Postfix]:
 def smtp_sink() -> Iterator[SmtpSink]:
     """SMTP for everyone, and the mail thrown away."""
     with unavailable_means_skip(), running_smtp_sink() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def exim() -> Iterator[Exim]:
+    """SMTP for everyone."""
+    with unavailable_means_skip(), running_exim() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def exim_without_pipelining() -> Iterator[Exim]:
+    """SMTP for those who wait for each reply; others are thrown out."""
+    with unavailable_means_skip(), running_exim(pipelining=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def haraka() -> Iterator[Haraka]:
+    """SMTP for everyone."""
+    with unavailable_means_skip(), running_haraka() as server:
         yield server

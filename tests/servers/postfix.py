@@ -140,12 +140,17 @@ class Postfix:
 
 @contextmanager
 def running_postfix(
-    certificates: Certificates, *, sasl_socket: Path | None = None, transport: str = "virtual"
+    certificates: Certificates,
+    *,
+    sasl_socket: Path | None = None,
+    transport: str = "virtual",
+    more_parameters: str = "",
 ) -> Iterator[Postfix]:
     """Run Postfix while the block lasts.
 
     With `sasl_socket`, which is Dovecot's, only clients that logged in over TLS may send; without
     it everyone may. `transport` "discard" throws the mail away instead of delivering it.
+    `more_parameters`: lines of main.cf.
     Raises ServerUnavailable where Postfix is not installed or one is not root, ServerFailed where
     it does not come up.
     """
@@ -162,7 +167,7 @@ def running_postfix(
         parameters = PARAMETERS if sasl_socket is None else PARAMETERS + LOGIN_PARAMETERS
         write_configuration(
             directory,
-            parameters.format(
+            (parameters + more_parameters).format(
                 directory=directory,
                 log=postfix.log,
                 mailboxes=postfix.mailboxes,

@@ -27,10 +27,11 @@ from .certificates import Certificates
 from .conftest import unavailable_means_skip
 from .corpus import delivered
 from .dovecot import Dovecot
+from .letters import many
 from .maildir import DOMAIN, Mailbox, user
 from .postfix import MAILBOXES, Postfix, running_postfix
 
-MESSAGES = 20_000
+MESSAGES = many(20_000)
 FEWER = 500
 CONNECTIONS = 8
 # The time that a campaign may take, and then the server to write all of it into its log.
@@ -181,7 +182,7 @@ def logged(log: Path, begin: int, count: int) -> list[str]:
 
 
 @pytest.mark.long
-def test_twenty_thousand_into_postfix(postfix_discarding: Postfix, tmp_path: Path) -> None:
+def test_many_into_postfix(postfix_discarding: Postfix, tmp_path: Path) -> None:
     addresses = [f"{user(number)}@{DOMAIN}" for number in range(MAILBOXES)]
     campaign = jobs(tmp_path, addresses, MESSAGES)
     begin = postfix_discarding.log.stat().st_size
@@ -220,7 +221,7 @@ def test_into_mailboxes_of_postfix(
 
 
 @pytest.mark.long
-def test_twenty_thousand_into_dovecot(dovecot: Dovecot, tmp_path: Path) -> None:
+def test_many_into_dovecot(dovecot: Dovecot, tmp_path: Path) -> None:
     boxes = [dovecot.mailboxes.new() for _ in range(50)]
     campaign = jobs(tmp_path, [box.address for box in boxes], MESSAGES)
     send(f"lmtp+unix:{dovecot.lmtp_socket}", campaign, journal=tmp_path / "journal")

@@ -62,6 +62,12 @@ def test_all_is_the_stdlibs() -> None:
     assert sorted(csmtplib.__all__) == sorted(smtplib.__all__)
 
 
+def test_dir_shows_what_smtplib_does_not_have() -> None:
+    more = {"DSN", "MailObject", "Outcome", "Result", "State", "implementation", "install"}
+    assert more <= {*dir(csmtplib)}
+    assert all(hasattr(csmtplib, name) for name in dir(csmtplib))
+
+
 def test_every_name_is_there() -> None:
     assert [name for name in NAMES if not hasattr(csmtplib, name)] == []
 

@@ -15,7 +15,7 @@ import csmtplib
 from csmtplib import kernel
 from csmtplib.bulk import BulkSender, Job
 from csmtplib.kernel.errors import ReplyError
-from csmtplib.kernel.transaction import PIPELINED
+from csmtplib.kernel.transaction import LAST_STEP, PIPELINED
 
 from .site import Site
 from .test_own_connections import GEARS, in_threads, letters, told
@@ -123,7 +123,7 @@ def test_one_reply_buffer() -> None:
 
 def test_one_pipeline() -> None:
     replies = kernel.ReplyBuffer(8192, 1 << 16)
-    pipeline = kernel.Pipeline(replies, PIPELINED, False, True, True, 1 << 20)
+    pipeline = kernel.Pipeline(replies, PIPELINED, False, True, LAST_STEP[PIPELINED], 1 << 20)
     content = kernel.Content([b".text\n" * 100], True)
     commands = [b"MAIL FROM:<a@x>\r\n", *(b"RCPT TO:<%d@y>\r\n" % number for number in range(20))]
     settled: list[Any] = []
@@ -170,7 +170,9 @@ def test_one_content() -> None:
     def work(_: str) -> None:
         for _number in range(200):
             replies = kernel.ReplyBuffer(8192, 1 << 16)
-            pipeline = kernel.Pipeline(replies, PIPELINED, False, True, True, 1 << 20)
+            pipeline = kernel.Pipeline(
+                replies, PIPELINED, False, True, LAST_STEP[PIPELINED], 1 << 20
+            )
             pipeline.push(end, [b"MAIL FROM:<a@x>\r\n", b"RCPT TO:<b@y>\r\n"], content)
             pipeline.wrote(len(pipeline.pull(1 << 20)))
             replies.feed(b"250 ok\r\n250 ok\r\n354 go\r\n")

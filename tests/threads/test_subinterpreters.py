@@ -20,6 +20,7 @@ pytestmark = pytest.mark.skipif(
 
 # What is in them is checked there, and raised here.
 SENDING = """
+    import time
     import csmtplib
     assert csmtplib.implementation == {implementation!r}, csmtplib.implementation
     letters = [("a@x.test", "{name}.%d@y.test" % n, b".text\\n" * (1 + n)) for n in range(10)]
@@ -27,6 +28,14 @@ SENDING = """
         for letter in letters:
             assert smtp.sendmail(*letter) == {{}}
         assert all(result.accepted for result in smtp.send_many(letters))
+
+        def waiting():
+            # A thread sends meanwhile.
+            yield letters[0]
+            time.sleep(0.05)
+            yield letters[1]
+
+        assert [result.accepted for result in smtp.send_many(waiting())] == [True, True]
 """
 IN_BULK = """
     from csmtplib import MailObject, State
@@ -83,7 +92,7 @@ def test_sending_from_several_at_once(extensions: tuple[str, ...]) -> None:
         # This one goes on as before.
         with csmtplib.SMTP(*site.address) as smtp:
             assert smtp.sendmail("a@x.test", "b@y.test", b"text") == {}
-    assert len(site.deliveries) == 4 * 3 * 20 + 1
+    assert len(site.deliveries) == 4 * 3 * 22 + 1
 
 
 def test_in_bulk() -> None:

@@ -1,11 +1,10 @@
 """Many messages over many connections, with a journal that survives a crash.
 
-from csmtplib.bulk import BulkSender, Journal, Rate
+from csmtplib.bulk import BulkSender
 
-with Journal("campaign.journal") as journal:
-    with BulkSender("submission://me@mail.example.org", journal=journal) as sender:
-        for delivery in sender.send(messages):
-            print(delivery.recipient, delivery.state.value, delivery.text)
+with BulkSender("submission://me@mail.example.org", journal="campaign.journal") as sender:
+    for delivery in sender.send(messages):
+        print(delivery.recipient, delivery.state.value, delivery.text)
 """
 
 from __future__ import annotations
@@ -16,9 +15,10 @@ if TYPE_CHECKING:
     from .delivery import Job as Job
     from .journal import Journal as Journal
     from .journal import JournalError as JournalError
+    from .refusals import RunRefused as RunRefused
     from .retry import Retry as Retry
     from .sender import BulkSender as BulkSender
-    from .sender import Status as Status
+    from .status import Status as Status
     from .throttle import Rate as Rate
 
 # sqlite3 and ssl take longer to import than most of a command line.
@@ -30,7 +30,8 @@ _WHERE = {
     "JournalError": "journal",
     "Rate": "throttle",
     "Retry": "retry",
-    "Status": "sender",
+    "RunRefused": "refusals",
+    "Status": "status",
 }
 
 
@@ -50,5 +51,6 @@ __all__ = [
     "JournalError",
     "Rate",
     "Retry",
+    "RunRefused",
     "Status",
 ]

@@ -1,4 +1,4 @@
-"""What goes into a bulk sender, and what comes out of it."""
+"""Jobs, which go into a bulk sender, and deliveries, which come out of it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ..protocol.outcome import Reply, State
 class Job(NamedTuple):
     """A message to be sent, and the key that names it in results and in the journal.
 
-    Keys are the caller's, and no two jobs of a campaign have the same: a campaign that is resumed
-    knows by them what it has sent.
+    You choose the keys. Each job of a campaign needs its own: a campaign that is resumed finds out
+    by the keys what it has sent. Within a run, a second job with the same key is rejected.
     """
 
     key: str | int
@@ -22,11 +22,12 @@ class Job(NamedTuple):
 
 @dataclass(slots=True)
 class Delivery:
-    """What became of a job for one recipient.
+    """The result of a job for one recipient.
 
-    key: of the job. recipient: the address. state: what became of it. reply: what the server said
-    last of it. fault: what went wrong where it said nothing, or what ended the tries. attempts: how
-    often it was sent. host: the server, as "host:port". time: Unix time of the result.
+    key: of the job. recipient: the address. state: the result. reply: the server's last reply about
+    it. fault: what went wrong if there is no reply, or why there is no other try. attempts: how
+    often it was sent, 0 if it was not tried. host: the server, as "host:port". time: Unix time of
+    the result.
     """
 
     key: str | int
@@ -40,37 +41,35 @@ class Delivery:
 
     @property
     def code(self) -> int | None:
-        """The code of the reply."""
+        """The code of the reply, or None."""
         return None if self.reply is None else self.reply.code
 
     @property
     def enhanced(self) -> str | None:
-        """The enhanced status code of the reply (RFC 3463)."""
+        """The enhanced status code of the reply (RFC 3463), or None."""
         return None if self.reply is None else self.reply.enhanced
 
     @property
     def text(self) -> str:
-        """The reply without its code, and the fault, as they may be shown."""
+        """The reply without its code, and the fault, safe to print."""
         if self.reply is None:
             return self.fault or ""
         said = self.reply.shown
         return f"{said}; {self.fault}" if self.fault else said
 
 
-def job(item: object, number: int) -> Job:
-    """An item as a job; one that is none yet has its number for a key.
+def keyed_mail(job: Job) -> tuple[str | int, MailObject]:
+    """Return the key and the mail object of a job.
 
-    Raises TypeError and ValueError for what is no message (protocol.mail_object.mail_object), and
-    for a key that no journal could hold.
+    Raises TypeError and ValueError for a message that is none (protocol.mail_object), and for a key
+    that no journal can hold.
     """
-    if type(item) is Job:
-        key = item.key
-        if type(key) is int:
-            if not -(1 << 63) <= key < 1 << 63:
-                raise ValueError(f"the key {key} has more than 64 bits")
-        elif not isinstance(key, str):
-            raise TypeError(f"a key is an int or a str, not {key!r}")
-        elif not key.isascii():
-            key.encode()
-        return item
-    return Job(number, mail_object(item))
+    key, mail = job
+    if type(key) is int:
+        if not -(1 << 63) <= key < 1 << 63:
+            raise ValueError(f"the key {key} has more than 64 bits")
+    elif not isinstance(key, str):
+        raise TypeError(f"key must be an int or a str, not {key!r}")
+    elif not key.isascii():
+        key.encode()
+    return key, mail if type(mail) is MailObject else mail_object(mail)

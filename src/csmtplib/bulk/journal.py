@@ -1,4 +1,5 @@
-"""The journal of a campaign: what may have left, and what became of it, through a kill -9."""
+"""The journal of a campaign: which messages may have left, and their outcomes, even after a
+kill -9."""
 
 from __future__ import annotations
 
@@ -7,39 +8,51 @@ import itertools
 import math
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from types import TracebackType
 from typing import NamedTuple, TypeAlias
 
+from ..protocol.arguments import check_count, check_kind, check_real, refuse_value
 from . import journal_format
 from .journal_format import JournalError as JournalError
 from .ownership import Owned, Ownership
+from .retry import refused_by
 
 # State, due, code, enhanced code, text, host, time and id.
 Settled: TypeAlias = (
     "tuple[str, float | None, int | None, str | None, str | None, str | None, float, int]"
 )
 
-# What a long reader made the write-ahead log grow to is cut back to this.
+# A long reader makes the write-ahead log grow; it is cut back to this size.
 _LOG_BYTES = 16 << 20
 
-# By nameless placeholders: others take names, from Python 3.14 on.
-_NEW = "INSERT INTO recipient (id, key, address, state, attempts) VALUES (?, ?, ?, 'armed', 1)"
-_AGAIN = "UPDATE recipient SET state = 'armed', attempts = ?, due = NULL WHERE id = ?"
+# The placeholders have no names: from Python 3.14 on, those with names need a mapping.
+# A group may be written again. An id that belongs to another recipient is an error.
+_NEW = """INSERT INTO recipient (id, key, address, state, attempts) VALUES (?, ?, ?, 'sending', 1)
+ON CONFLICT (id) DO UPDATE SET state = 'sending'
+WHERE key IS excluded.key AND address = excluded.address"""
+_AGAIN = "UPDATE recipient SET state = 'sending', attempts = ?, due = NULL WHERE id = ?"
 _SETTLED = """UPDATE recipient SET state = ?, due = ?, code = ?, enhanced = ?, reply = ?,
 host = ?, time = ?, first = CASE ? WHEN 'queued' THEN first ELSE coalesce(first, ?) END
 WHERE id = ?"""
 _RECOVER = """UPDATE recipient SET state = 'in doubt', code = NULL, enhanced = NULL,
-reply = 'the sender ended before an outcome was recorded' WHERE state = 'armed'"""
-_FORMER = """SELECT id, address, state, attempts, due, first
+reply = 'the sender ended before an outcome was recorded' WHERE state = 'sending'"""
+# Their schedule of tries begins anew, or a 4yz reply would reject them again at once.
+_AGAIN_AFTER_ALL = """UPDATE recipient SET state = 'deferred', due = NULL, first = NULL
+WHERE state = 'rejected'"""
+_TAKEN_AS_ACCEPTED = """UPDATE recipient SET state = 'accepted', time = ?,
+reply = 'was in doubt, and is taken as accepted' || coalesce('; ' || reply, '')
+WHERE state = 'in doubt'"""
+_FORMER = """SELECT id, address, state, attempts, due, first, code, reply
 FROM temp.former JOIN recipient USING (id) WHERE former.key = ? ORDER BY id"""
 
 
 class Entry(NamedTuple):
-    """What a journal has of a job for one recipient.
+    """The entry in a journal of a job for one recipient.
 
     state: "queued", "accepted", "rejected", "deferred" or "in doubt". due: the Unix time when it is
-    to be sent again. first: the Unix time of the first attempt's outcome, None without one.
+    to be sent again. first: the Unix time of the first attempt's outcome, or None. code, text: of
+    the last reply, or None.
     """
 
     id: int
@@ -48,19 +61,22 @@ class Entry(NamedTuple):
     attempts: int
     due: float | None
     first: float | None
+    code: int | None = None
+    text: str | None = None
 
 
 class Journal:
-    """A file that makes a campaign survive the death of its process.
+    """A file by which a campaign survives the death of its process.
 
-    A recipient is armed on disk before the end of its message can leave, and settled on disk after
-    the reply. What was armed without an outcome when the process died is in doubt from then on: the
-    server may have it or not (RFC 1047).
+    A recipient is recorded on disk as sending before the last byte of its message can leave, and
+    its outcome after the reply. Recipients that were recorded as sending when the process died are
+    in doubt from then on: the server may have the message or not (RFC 1047).
 
     recovered: how many recipients a former run left like that.
 
     write() and commit() may be called in two threads, one after the other, and entries() at any
-    time by one thread. After a failure everything is refused but close().
+    time by one thread. After a failure, everything but close() is refused. An exception such as
+    KeyboardInterrupt, which may come at any moment, is no failure: an unfinished write() is undone.
     """
 
     def __init__(
@@ -70,19 +86,26 @@ class Journal:
         group_rows: int = 200,
         group_seconds: float = 0.02,
     ) -> None:
-        """Opens the journal, or creates it, and owns it until close() or the death of the process.
+        """Open the journal, or create it, and own it until close() or the death of the process. A
+        journal of an older csmtplib is updated.
 
-        group_rows, group_seconds: how many outcomes wait for a commit at most, and how long.
-        Raises JournalError where somebody else owns it, it can't be written, or it is no journal;
-        ValueError for groups that can't be.
+        group_rows, group_seconds: how many outcomes wait for a commit at most, and how long. Raises
+        JournalError if another process owns it, if it can't be written, if it is no journal, or one
+        of a newer csmtplib; TypeError and ValueError for arguments of the wrong type or out of
+        range.
         """
-        if group_rows < 1 or not 0 <= group_seconds < math.inf:
-            raise ValueError("group_rows is 1 or more, group_seconds is 0 or more")
+        check_kind("path", path, (str, os.PathLike), "the path of a file, as a str or a Path")
+        group_rows = check_count("group_rows", group_rows)
+        group_seconds = check_real("group_seconds", group_seconds, "a number of seconds")
+        if not 0 <= group_seconds < math.inf:
+            refuse_value("group_seconds", group_seconds, "a number of seconds, 0 or more")
         self._group_rows = group_rows
         self._group_seconds = group_seconds
         # A journal has one owner by whatever name it is opened.
         self._path = os.path.realpath(os.fspath(path))
         self._refusal: str | None = None
+        self._is_writing = False
+        self._committing = threading.Lock()
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(Ownership(self._path))
@@ -104,21 +127,24 @@ class Journal:
 
     def _open(self) -> tuple[int, int]:
         connection = self._connection
-        # Before the first octet of a file that may be somebody else's is written.
-        new = journal_format.is_new(connection, self._path)
+        # Before anything is written to a file that may not be ours.
+        version = journal_format.version_of(connection, self._path)
         mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
             raise JournalError(
                 f"the journal {self._path} can't have a write-ahead log there: put it on a local "
                 "disk"
             )
-        # With less, what is committed may be gone after a loss of power; and where fsync() stops
-        # short of the disk, as on macOS, this goes on.
+        # With less, a commit may be gone after a loss of power. On macOS, fsync() stops short of
+        # the disk, and fullfsync does not.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA fullfsync = ON")
         connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
-        if new:
-            journal_format.create(connection)
+        if version < journal_format.VERSION:
+            if version:
+                journal_format.update(connection)
+            else:
+                journal_format.create(connection)
             _move_out_of_the_log(connection)
         recovered = connection.execute(_RECOVER).rowcount
         return recovered, journal_format.integer(connection, "SELECT max(id) FROM recipient")
@@ -126,32 +152,48 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def parameters(self) -> dict[str, str]:
-        """The parameters of the campaign, as set_parameters() took them."""
+        """Return the parameters of the campaign, as set_parameters() took them."""
         with self._failing_for_good():
             return dict(self._connection.execute(journal_format.PARAMETERS))
 
-    def set_parameters(self, parameters: Mapping[str, str]) -> None:
-        """Adds to the parameters of the campaign, or changes them, on disk."""
+    def set_parameters(self, parameters: Mapping[str, str], *, replace: bool = False) -> None:
+        """Add or change parameters of the campaign, on disk. replace: remove all others."""
         with self._failing_for_good():
             self._begin()
+            if replace:
+                self._connection.execute("DELETE FROM campaign")
             self._connection.executemany(
                 "INSERT OR REPLACE INTO campaign (name, value) VALUES (?, ?)", parameters.items()
             )
         self.commit()
 
     def counts(self) -> dict[str, int]:
-        """How many recipients each state has, without the states that none has."""
+        """Return how many recipients are in each state, without states that have none."""
         with self._failing_for_good():
             return dict(self._connection.execute(journal_format.COUNTS))
+
+    def retry_rejected(self, code: str | None = None) -> int:
+        """Make recipients that former runs saw refused deferred and due, on disk. Return how many.
+        code: only those refused by it (retry.refused_by). Raises ValueError if it is no
+        code."""
+        condition, values = ("1", ()) if code is None else refused_by(code)
+        return self._decide(f"{_AGAIN_AFTER_ALL} AND {condition}", values)
+
+    def accept_in_doubt(self, now: float) -> int:
+        """Make recipients that former runs left in doubt accepted, on disk. Return how many. now:
+        the Unix time."""
+        return self._decide(_TAKEN_AS_ACCEPTED, (now,))
+
+    def _decide(self, statement: str, values: Sequence[str | float]) -> int:
+        with self._failing_for_good():
+            self._begin()
+            changed = self._connection.execute(statement, values).rowcount
+        self.commit()
+        return changed
 
     @property
     def has_history(self) -> bool:
@@ -159,19 +201,19 @@ class Journal:
         return self._former is not None
 
     def entries(self, key: str | int) -> list[Entry]:
-        """What former runs have recorded of a job, in the order of its recipients."""
+        """Return what former runs have recorded of a job, in the order of its recipients."""
         if self._former is None:
             return []
         with self._failing_for_good():
             return [Entry(*row) for row in self._former.execute(_FORMER, (key,))]
 
-    def new_id(self) -> int:
-        """The id of a recipient that is not in the journal yet. Ids ascend."""
-        return next(self._ids)
+    def new_ids(self, count: int) -> list[int]:
+        """Return ids for so many recipients that are not in the journal yet. Ids ascend."""
+        return list(itertools.islice(self._ids, count))
 
     def due_in(self, now: float, outcomes: int, oldest: float | None) -> float:
-        """In how many seconds a group is to be committed, 0.0 for at once: so many outcomes wait,
-        the oldest since then, by the clock of `now`."""
+        """Return in how many seconds a group has to be committed, 0.0 for at once. outcomes: how
+        many wait. oldest: since when the first of them waits, by the clock of `now`."""
         if outcomes >= self._group_rows:
             return 0.0
         return math.inf if oldest is None else max(0.0, oldest + self._group_seconds - now)
@@ -183,37 +225,45 @@ class Journal:
         again: Sequence[tuple[int, int]],
         settled: Sequence[Settled],
     ) -> None:
-        """Adds to the group that the next commit() brings to disk.
+        """Add to the group that the next commit() brings to disk: all of this, or nothing if an
+        exception interrupts it. It may then be called again with the same and more, even if the
+        first call was complete: nothing is recorded twice.
 
-        new: id, key and address of recipients that become armed. settled: those that have an
-        outcome. again: id and attempts of those that become armed another time; they come last, so
-        that a recipient may be both settled and armed again.
+        new: id, key and address of recipients that are recorded as sending. settled: recipients
+        that have an outcome. again: id and attempts of recipients that are recorded as sending
+        another time; they come last, so that a recipient may have an outcome and be sent to again.
         """
         with self._failing_for_good():
             self._begin()
+            self._connection.execute("SAVEPOINT written")
+            self._is_writing = True
             execute = self._connection.executemany
-            if new:
-                execute(_NEW, new)
-            # The id of no row would be an outcome that is lost in silence.
+            if new and execute(_NEW, new).rowcount != len(new):
+                raise sqlite3.DataError("a new recipient has the id of another")
+            # With an unknown id, an outcome would be lost silently.
             outcomes = [(*row[:7], row[0], row[6], row[7]) for row in settled]
             if settled and execute(_SETTLED, outcomes).rowcount != len(settled):
                 raise sqlite3.DataError("an outcome of a recipient that is not in it")
-            armed = [(attempts, id) for id, attempts in again]
-            if again and execute(_AGAIN, armed).rowcount != len(again):
-                raise sqlite3.DataError("a recipient armed again that is not in it")
+            sending = [(attempts, id) for id, attempts in again]
+            if again and execute(_AGAIN, sending).rowcount != len(again):
+                raise sqlite3.DataError("a recipient sent to again that is not in it")
+            # The savepoint ends with the transaction.
+            self._is_writing = False
 
     def commit(self) -> None:
-        """Brings what was written to disk, and returns when it is there."""
-        with self._failing_for_good():
+        """Bring what was written to disk, and return when it is there."""
+        # By one thread at a time, even if another one did not wait for the end of this.
+        with self._committing, self._failing_for_good():
             if self._connection.in_transaction:
+                self._undo_half()
                 self._connection.execute("COMMIT")
 
     def close(self) -> None:
-        """Commits what was written, leaves one file, and gives the journal up."""
+        """Commit what was written, leave a single file, and give up the ownership."""
         try:
             if self._refusal is None:
                 self.commit()
-                # What can't be moved out of the log now, for a reader's sake, is safe there.
+                # If a reader keeps it from being moved out of the log, it is safe there, too.
                 with contextlib.suppress(sqlite3.Error):
                     self._connection.execute("PRAGMA busy_timeout = 0")
                     _move_out_of_the_log(self._connection)
@@ -224,6 +274,13 @@ class Journal:
     def _begin(self) -> None:
         if not self._connection.in_transaction:
             self._connection.execute("BEGIN IMMEDIATE")
+        self._undo_half()
+
+    def _undo_half(self) -> None:
+        """Undo a write() that was interrupted."""
+        if self._is_writing:
+            self._connection.execute("ROLLBACK TO written")
+            self._is_writing = False
 
     @contextlib.contextmanager
     def _failing_for_good(self) -> Iterator[None]:
@@ -231,7 +288,7 @@ class Journal:
             raise JournalError(self._refusal)
         try:
             yield
-        # Python's own are for integers and text that SQLite has no octets for.
+        # Python itself raises the last two, for integers and text that SQLite can't hold.
         except (sqlite3.Error, OverflowError, UnicodeError) as error:
             self._refusal = (
                 f"the journal {self._path} failed ({error}): nothing may be sent without it; "
@@ -250,10 +307,10 @@ def _connect(path: str) -> sqlite3.Connection:
 
 
 def _former_runs(path: str) -> sqlite3.Connection:
-    """A connection that finds what there is now by its key, in a temporary table on disk.
+    """Return a connection that finds the present rows by their keys, in a temporary table on disk.
 
-    An index in the journal takes as long to make (0.5 s for a million rows), but would have to be
-    logged, synced and taken away again. And through a connection of its own nobody waits for a
+    To make an index in the journal takes as long (0.5 s for a million rows), but it would have to
+    be logged, synced and removed again. And with a connection of its own, nobody waits for a
     commit.
     """
     connection = _connect(path)
@@ -271,6 +328,6 @@ def _former_runs(path: str) -> sqlite3.Connection:
 
 
 def _move_out_of_the_log(connection: sqlite3.Connection) -> None:
-    """Writes what is in SQLite's log into the file itself."""
-    # Its answer is read to the end: on PyPy a statement that has more to say hinders every commit.
+    """Move the content of SQLite's log into the file itself."""
+    # The result is read to the end: on PyPy, a statement with rows left blocks every commit.
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

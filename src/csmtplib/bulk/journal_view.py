@@ -1,4 +1,4 @@
-"""Journals for reports: read while a sender owns them, or after it."""
+"""Journals for reports: read while a sender owns them, or later."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
+from ..protocol.arguments import check_count, check_kind, check_seconds
 from . import journal_format
 
-# Rows that are read in one go. Between two goes nobody is kept from emptying the log.
+# Rows that are read at once. In between, the owner can empty the log.
 _ROWS = 1000
 
-# What is behind the last "@"; all of an address without one.
+# The part of an address after the last "@", or all of it if there is none.
 _DOMAIN = "lower(substr(address, length(rtrim(address, replace(address, '@', ''))) + 1))"
 
-_BY_DOMAIN = f"""SELECT {_DOMAIN}, count(*), sum(state = 'queued'), sum(state = 'armed'),
+_BY_DOMAIN = f"""SELECT {_DOMAIN}, count(*), sum(state = 'queued'), sum(state = 'sending'),
 sum(state = 'accepted'), sum(state = 'rejected'), sum(state = 'deferred'), sum(state = 'in doubt')
 FROM recipient GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?"""
-# Beside max(), the other columns are those of its row.
+# With max(), the other columns are those of its row.
 _BY_CODE = """SELECT code, enhanced, state, count(*), reply, max(time) FROM recipient
-WHERE state NOT IN ('queued', 'armed') GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3 LIMIT ?"""
+WHERE state NOT IN ('queued', 'sending') GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3 LIMIT ?"""
 _OVER_TIME = """SELECT CAST(time / ? AS INTEGER) * ?, state, count(*) FROM recipient
-WHERE time IS NOT NULL AND state NOT IN ('queued', 'armed') GROUP BY 1, 2 ORDER BY 1, 2"""
+WHERE time IS NOT NULL AND state NOT IN ('queued', 'sending') GROUP BY 1, 2 ORDER BY 1, 2"""
 _SPAN = "SELECT min(first), max(CASE WHEN state <> 'queued' THEN time END) FROM recipient"
 
 
 class Recipient(NamedTuple):
-    """A row of the journal. first, due, time: Unix times. reply: the text of the last reply, and
-    what went wrong. The other columns are those of bulk.delivery.Delivery."""
+    """A row of a journal. first, due, time: Unix times. reply: the text of the last reply, and what
+    went wrong. The other columns are those of bulk.delivery.Delivery."""
 
     id: int
     key: str | int
@@ -47,16 +47,16 @@ class Recipient(NamedTuple):
 
 
 _NEXT_ROWS = f"""SELECT {", ".join(Recipient._fields)} FROM recipient
-WHERE id > ? ORDER BY id LIMIT {_ROWS}"""
+WHERE id > ? AND (? IS NULL OR state = ?) ORDER BY id LIMIT {_ROWS}"""
 
 
 class DomainTally(NamedTuple):
-    """How many recipients a domain has, and how many of them each state."""
+    """How many recipients a domain has, and how many of them are in each state."""
 
     domain: str
     recipients: int
     queued: int
-    armed: int
+    sending: int
     accepted: int
     rejected: int
     deferred: int
@@ -64,8 +64,8 @@ class DomainTally(NamedTuple):
 
 
 class CodeTally(NamedTuple):
-    """How many recipients ended in a state by a reply; the text of the latest as an example. No
-    code: it was no reply that had them end so."""
+    """How many recipients came to a state by a reply, with the text of the latest reply as an
+    example. code is None if it was not by a reply."""
 
     code: int | None
     enhanced: str | None
@@ -75,15 +75,16 @@ class CodeTally(NamedTuple):
 
 
 class JournalView:
-    """A journal that is only read. Each method sees the commits there are when it is called;
-    rows() those there are when it comes to them.
+    """A journal that is only read. Each method sees the commits made before its call; rows() also
+    sees later ones.
 
-    All of them raise journal.JournalError where the file can't be read.
+    All methods raise journal.JournalError if the file can't be read.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Opens a journal. Raises journal.JournalError where there is none, or none that can be
-        read."""
+        """Open a journal. Raises journal.JournalError if there is none, or it can't be read;
+        journal_format.NoCampaign if the file is empty; TypeError if path is none."""
+        check_kind("path", path, (str, os.PathLike), "the path of a file, as a str or a Path")
         self._path = os.path.realpath(os.fspath(path))
         if not os.path.exists(self._path):
             raise journal_format.JournalError(f"there is no journal {self._path}")
@@ -98,9 +99,12 @@ class JournalView:
         except sqlite3.Error as error:
             raise journal_format.unusable(self._path, error) from error
         try:
+            version = journal_format.version_of(self._connection, self._path)
+            if not version:
+                raise journal_format.NoCampaign(f"the journal {self._path} holds no campaign yet")
+            if version < journal_format.VERSION:
+                journal_format.show_as_updated(self._connection)
             self._connection.execute("PRAGMA query_only = ON")
-            if journal_format.is_new(self._connection, self._path):
-                raise journal_format.JournalError(f"the journal {self._path} holds no campaign yet")
         except sqlite3.Error as error:
             self.close()
             raise journal_format.unusable(self._path, error) from error
@@ -111,50 +115,48 @@ class JournalView:
     def __enter__(self) -> JournalView:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._connection.close()
 
     def parameters(self) -> dict[str, str]:
-        """The parameters of the campaign."""
+        """Return the parameters of the campaign."""
         return dict(self._all(journal_format.PARAMETERS))
 
     def counts(self) -> dict[str, int]:
-        """How many recipients each state has, without the states that none has."""
+        """Return how many recipients are in each state, without states that have none."""
         return dict(self._all(journal_format.COUNTS))
 
-    def rows(self) -> Iterator[Recipient]:
-        """The recipients in the order of their ids."""
+    def rows(self, state: str | None = None) -> Iterator[Recipient]:
+        """Yield the recipients, or those in a state, in the order of their ids."""
         last = 0
-        while rows := self._all(_NEXT_ROWS, last):
+        while rows := self._all(_NEXT_ROWS, last, state, state):
             yield from map(Recipient._make, rows)
             last = rows[-1][0]
 
     def by_domain(self, limit: int = -1) -> list[DomainTally]:
-        """The domains with the most recipients, in lower case; all without a limit."""
+        """Return the domains with the most recipients, in lower case; without a limit, all."""
+        limit = check_count("limit", limit, least=-1)
         return [DomainTally(*row) for row in self._all(_BY_DOMAIN, limit)]
 
     def by_code(self, limit: int = -1) -> list[CodeTally]:
-        """What most recipients ended by, or are deferred by; all of it without a limit."""
+        """Return the replies with the most recipients; without a limit, all."""
+        limit = check_count("limit", limit, least=-1)
         return [CodeTally(*row[:5]) for row in self._all(_BY_CODE, limit)]
 
     def span(self) -> tuple[float | None, float | None]:
-        """The Unix times of the first and the last outcome, None before there is one."""
+        """Return the Unix times of the first and the last outcome, None if there is none yet."""
         first, last = self._all(_SPAN)[0]
         return first, last
 
     def over_time(self, seconds: float) -> list[tuple[float, str, int]]:
-        """When outcomes came: the Unix time at which so many seconds begin, a state, and how many
-        recipients came to that state then and are in it still."""
-        return self._all(_OVER_TIME, float(seconds), float(seconds))
+        """Return when outcomes came, by intervals of so many seconds: the Unix time at which one
+        begins, a state, and how many recipients came to that state then and still have it."""
+        seconds = float(check_seconds("seconds", seconds))
+        return self._all(_OVER_TIME, seconds, seconds)
 
     def _all(self, query: str, *values: object) -> list[Any]:
         try:
@@ -164,9 +166,9 @@ class JournalView:
 
 
 def _how(path: str) -> str:
-    """The parameters of the URI for a path."""
-    # Where nothing may be written, as on a medium of old campaigns, SQLite has to be told that
-    # nobody else will. It can't make the index that readers of a log need there.
+    """Return the parameters of the URI for a path."""
+    # In a directory that is not writable, such as an archive, SQLite has to be told that nobody
+    # else writes the file: it can't create the index there that readers of a log need.
     if not os.access(os.path.dirname(path), os.W_OK) and not os.path.exists(f"{path}-wal"):
         return "mode=ro&immutable=1"
     return "mode=rw"

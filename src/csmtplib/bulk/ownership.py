@@ -1,17 +1,16 @@
-"""One owner at a time: a lock that the system lets go of when its process dies."""
+"""One owner at a time: a lock that the system releases when its process dies."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
-from types import TracebackType
 from typing import IO
 
 if sys.platform == "win32":
     import msvcrt
 
-    # Far behind what is read of the file, as others can't read what is locked.
+    # Far beyond what is read of the file: others can't read a locked part.
     _LOCKED_BYTE = 1 << 20
 
     def _lock(file: IO[bytes]) -> None:
@@ -26,12 +25,12 @@ else:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-# What locks that somebody else has are called, by POSIX and by Windows.
+# The errors for a lock that somebody else has, on POSIX and on Windows.
 _TAKEN = (BlockingIOError, PermissionError)
 
 
 class Owned(Exception):
-    """Somebody else is the owner. process: its id, None where that can't be told."""
+    """Another process is the owner. process: its id, or None if it is not known."""
 
     def __init__(self, process: int | None) -> None:
         super().__init__(process)
@@ -39,15 +38,15 @@ class Owned(Exception):
 
 
 class Ownership:
-    """The ownership of a file, by a lock on another beside it, "...-lock".
+    """The ownership of a file, by a lock on another file next to it, "...-lock".
 
-    The file itself can't be locked: where it is a database, closing any descriptor of it would take
-    SQLite's own locks away.
+    The file itself can't be locked: if it is a database, closing any descriptor of it would release
+    SQLite's own locks.
     """
 
     def __init__(self, path: str) -> None:
-        """path: of the file that is to be owned, without symbolic links in it. Raises Owned, and
-        OSError where the lock can't be had for another reason."""
+        """path: of the file to own, without symbolic links in it. Raises Owned, and OSError if the
+        lock can't be acquired for another reason."""
         self._path = f"{path}-lock"
         while True:
             self._file = open(self._path, "a+b", buffering=0)  # noqa: SIM115
@@ -58,9 +57,9 @@ class Ownership:
             except BaseException:
                 self._file.close()
                 raise
-            # Its owner took it away between open() and the lock.
+            # Its owner removed it between open() and the lock.
             self._file.close()
-        # For the text of an error only.
+        # Only for the text of an error.
         with contextlib.suppress(OSError):
             self._file.truncate(0)
             self._file.write(b"%d\n" % os.getpid())
@@ -82,20 +81,15 @@ class Ownership:
     def __enter__(self) -> Ownership:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.release()
 
     def release(self) -> None:
-        """Gives the file up. The lock is taken away while it is still held; what stays behind where
-        that can't be is in nobody's way."""
+        """Give up the ownership. The lock file is removed while the lock is still held; if it can't
+        be removed, it does no harm."""
         if sys.platform == "win32":
-            # There no file can be taken away that somebody has open: not before this one has closed
-            # it, and not once the next owner has opened it.
+            # No file can be removed there while it is open: not before this process has closed it,
+            # and not after the next owner has opened it.
             self._file.close()
         with contextlib.suppress(OSError):
             os.unlink(self._path)

@@ -1,6 +1,6 @@
-"""What a pool of connections does next: how many there are, which come, which go, and how soon.
+"""The policy of a pool: how many connections there are, and when they are opened and closed.
 
-It decides and does no I/O. `now` is a reading of a monotonic clock, in seconds.
+It decides, without I/O. `now` is a reading of a monotonic clock, in seconds.
 """
 
 from __future__ import annotations
@@ -8,31 +8,33 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-# After a sign that it is too much, the server is left so long without another connection on top.
+# After a sign of overload, no connection is added for so long.
 EASE_SECONDS = 5.0
 
-# What comes within this time is one sign, not several.
+# Signs of overload within this time count as one.
 SIGN_SECONDS = 1.0
 
-# How long nothing is sent after a sign that is about the session: twice as long each time.
+# How long nothing is sent after a sign that concerns the session: twice as long each time.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 
 # The same for connections that can't be opened.
 FIRST_DELAY, LONGEST_DELAY = 0.5, 60.0
 
-# How long a server may be away, in a run that has seen it, before the run ends.
+# How long a server that was reached before may be away until the run ends.
 OUTAGE_SECONDS = 600.0
 
-# A server that closes a connection before it has been idle so long has not done it for that.
+# If a server closes a connection that was idle for less, idleness was not the reason.
 LEAST_IDLE_SECONDS = 1.0
 
 
 @dataclass(slots=True)
-class Slot:
-    """The account of one connection.
+class ConnectionStatistics:
+    """The history of one connection, in numbers.
 
-    used: when the server has said something to a message. rested: how long it had been idle before
-    what is under way on it, of which nothing was answered yet. given, answered: messages.
+    opened: when. used: when the server last replied to a message. rested: how long the connection
+    was idle before the messages in progress, if none of them has a reply yet. given, answered:
+    messages. begun: messages whose MAIL the server accepted; without any, the connection is fresh.
+    accepted: messages accepted for all recipients.
     """
 
     opened: float
@@ -40,22 +42,60 @@ class Slot:
     rested: float = 0.0
     given: int = 0
     answered: int = 0
+    begun: int = 0
+    accepted: int = 0
 
-    def give(self, now: float) -> None:
-        """It takes a message."""
+    @property
+    def in_progress(self) -> int:
+        """Messages that were given and not answered."""
+        return self.given - self.answered
+
+    @property
+    def waits_since(self) -> float:
+        """Since when the messages in progress wait for a reply."""
+        return self.used + self.rested
+
+    def give(self, now: float, messages: int) -> None:
+        """Count messages that the connection was given."""
         if self.given == self.answered:
             self.rested = now - self.used
-        self.given += 1
+        self.given += messages
 
     def answer(self, now: float, messages: int) -> None:
-        """The server has said something to so many messages."""
+        """Count messages to which the server has replied."""
         self.answered += messages
         self.used = now
         self.rested = 0.0
 
 
+class _Quota:
+    """A limit for messages of one kind on a connection, as the server shows it.
+
+    most: infinite until two connections have ended after the same number: once may be an accident.
+    """
+
+    def __init__(self) -> None:
+        self.most = math.inf
+        self._met = 0
+
+    def met(self, count: int) -> bool:
+        """Note that a connection has ended after so many. Return whether that is the server's
+        limit."""
+        is_known = count > 0 and count in (self._met, self.most)
+        if is_known:
+            self.most = min(self.most, count)
+        self._met = count
+        return is_known
+
+
 class Pool:
-    """The connections to one server."""
+    """The connections to one server, as far as the policy knows them.
+
+    limit: how many there may be now. open: the statistics of those that are open. opening: how many
+    are being opened. pause: how long the last pause after a sign of overload was, 0 if messages
+    were accepted since. has_opened: whether the server was reached before. has_no_quota: whether
+    connections take any number of messages.
+    """
 
     def __init__(
         self,
@@ -66,117 +106,187 @@ class Pool:
         idle_seconds: float,
     ) -> None:
         self._most = connections
-        # How many there may be now.
         self.limit = connections
-        self.slots: list[Slot] = []
+        self.open: list[ConnectionStatistics] = []
         self.opening = 0
-        self.idle_seconds = idle_seconds
-        self.max_per_connection = math.inf if max_per_connection is None else max_per_connection
+        self.idle_seconds = self._asked_idle = idle_seconds
+        self._per_connection = math.inf if max_per_connection is None else max_per_connection
         self._seconds = math.inf if max_connection_seconds is None else max_connection_seconds
-        self._quota = 0
-        # Whether the server has let us in once.
+        self._forget_quotas()
+        self._replaced = -math.inf
         self.has_opened = False
         self._eased = self._signed = -math.inf
-        self._pause = 0.0
+        self.pause = 0.0
         self._resumes = -math.inf
         self._failures = 0
         self._opens = -math.inf
         self._away_since: float | None = None
 
+    @property
+    def max_per_connection(self) -> float:
+        """How many messages a connection takes: the option, or fewer if that was learned."""
+        return min(self._per_connection, self._begun.most)
+
+    @property
+    def learned(self) -> list[str]:
+        """The limits that the server has shown, in words."""
+        limits = []
+        most = min(self._begun.most, self._accepted.most)
+        if most < self._per_connection:
+            limits.append(f"it takes {most:.0f} messages per connection")
+        if self.idle_seconds < self._asked_idle:
+            limits.append(
+                "it closes idle connections; they are closed first, "
+                f"after {self.idle_seconds:.1f} s"
+            )
+        if self.limit < self._most:
+            limits.append(f"it has room for {self.limit} of {self._most} connections now")
+        return limits
+
     # What to do
 
     def to_open(self, now: float, messages: int) -> int:
-        """How many connections to open, for so many messages that wait or are under way."""
+        """Return how many connections to open, for so many messages waiting or in progress."""
         if self.limit < self._most and now - self._eased >= EASE_SECONDS:
             self.limit += 1
             self._eased = now
         if now < self._opens or now < self._resumes:
             return 0
-        # The first shows whether there is a server, and whether it lets us in.
+        # The first connection shows whether the server can be reached, and opens sessions.
         limit = min(messages, self.limit if self.has_opened else 1)
-        return max(0, limit - len(self.slots) - self.opening)
+        return max(0, limit - len(self.open) - self.opening)
 
     def resumes_in(self, now: float) -> float:
-        """Seconds in which nothing is to be sent."""
+        """Return for how many seconds nothing is to be sent."""
         return max(0.0, self._resumes - now)
 
-    def opens_in(self, now: float) -> float:
-        """Seconds in which no connection is to be opened."""
-        return max(0.0, self._opens - now, self._resumes - now)
-
-    def room(self, slot: Slot) -> float:
-        """How many messages more the connection may take."""
-        return self.max_per_connection - slot.given
-
-    def is_spent(self, slot: Slot, now: float) -> bool:
-        """Whether the connection, on which nothing is under way, is to be closed."""
-        return (
-            slot.given >= self.max_per_connection
-            or len(self.slots) > self.limit
-            or now - slot.opened >= self._seconds
-            or now - slot.used >= self.idle_seconds
+    def room(self, statistics: ConnectionStatistics) -> float:
+        """Return how many more messages the connection may take."""
+        if self.has_no_quota:
+            return math.inf
+        return min(
+            self._per_connection - statistics.given,
+            self._begun.most - statistics.begun - statistics.in_progress,
+            self._accepted.most - statistics.accepted - statistics.in_progress,
         )
 
-    def is_away(self, now: float) -> bool:
-        """Whether the server has been away for too long to be waited for."""
-        since = self._away_since
-        return since is not None and not self.slots and now - since >= OUTAGE_SECONDS
+    def is_spent(self, statistics: ConnectionStatistics, now: float) -> bool:
+        """Return whether a connection without messages in progress is to be closed."""
+        return (
+            self.room(statistics) <= 0
+            or len(self.open) > self.limit
+            or now - statistics.opened >= self._seconds
+            or now - statistics.used >= self.idle_seconds
+        )
 
-    # What has happened
+    @property
+    def away_since(self) -> float | None:
+        """Since when no connection can be opened and none is left, or None."""
+        return None if self.open else self._away_since
+
+    def is_away(self, now: float) -> bool:
+        """Return whether the server has been away for too long to wait for it."""
+        since = self._away_since
+        return since is not None and not self.open and now - since >= OUTAGE_SECONDS
+
+    # What happens
 
     def begun(self) -> None:
-        """A connection is being opened."""
+        """Note that a connection is being opened."""
         self.opening += 1
 
-    def opened(self, now: float) -> Slot:
-        """It is open."""
+    def opened(self, now: float) -> ConnectionStatistics:
+        """Note that it is open. Return its statistics."""
         self.opening -= 1
         self.has_opened = True
         self._failures = 0
         self._opens = -math.inf
         self._away_since = None
-        slot = Slot(now, now)
-        self.slots.append(slot)
-        return slot
+        statistics = ConnectionStatistics(now, now)
+        self.open.append(statistics)
+        return statistics
 
     def failed(self, now: float, *, is_busy: bool) -> None:
-        """It could not be opened. is_busy: the server says that it has too many."""
+        """Note that it could not be opened. is_busy: the server says that it has too many."""
         self.opening -= 1
         if is_busy:
-            self.limit = max(1, min(self.limit, len(self.slots)))
+            self.limit = max(1, min(self.limit, len(self.open)))
             self._eased = now
-        # Those that fail together are one failure.
+        # Connections that fail together count as one failure.
         if now >= self._opens:
             self._opens = now + min(LONGEST_DELAY, FIRST_DELAY * 2.0**self._failures)
             self._failures = min(self._failures + 1, 20)
-        if self._away_since is None and not self.slots:
+        if self._away_since is None and not self.open:
             self._away_since = now
 
-    def closed(self, slot: Slot, now: float, *, by_server: bool, with_421: bool = False) -> None:
-        """A connection is closed. with_421: the server has said so."""
-        self.slots.remove(slot)
-        if not by_server:
-            return
-        if slot.rested >= LEAST_IDLE_SECONDS:
-            self.idle_seconds = min(self.idle_seconds, max(slot.rested / 2, LEAST_IDLE_SECONDS))
-        elif with_421 and slot.answered and slot.answered == self._quota:
-            # Twice the same number is no accident: from now on we close first.
-            self.max_per_connection = min(self.max_per_connection, self._quota)
-        elif with_421:
-            self._quota = slot.answered
-            self.throttled(now, pause=not slot.answered)
+    def closed(
+        self,
+        statistics: ConnectionStatistics,
+        now: float,
+        *,
+        by_server: bool,
+        with_421: bool = False,
+    ) -> None:
+        """Note that a connection is closed. with_421: the server announced it with that reply."""
+        self.open.remove(statistics)
+        if statistics.given == statistics.answered:
+            statistics.rested = now - statistics.used
+        if (
+            by_server
+            and not self._was_idle(statistics)
+            and with_421
+            and not self._met_quota(statistics)
+        ):
+            self.throttled(now, pause=not statistics.answered)
+
+    def replaced(self, statistics: ConnectionStatistics, now: float) -> None:
+        """Note that a connection is closed because the server begins no more messages on it, after
+        it has begun some: that is no sign of overload, and another one is opened at once."""
+        self.open.remove(statistics)
+        self._replaced = now
+        if not self._was_idle(statistics):
+            self._met_quota(statistics)
+
+    def refused_fresh(self, now: float) -> None:
+        """Note that the server begins no message on a fresh connection. If another one was replaced
+        just before, the reason was not its number of messages."""
+        if now - self._replaced < EASE_SECONDS:
+            self._forget_quotas()
+
+    def _was_idle(self, statistics: ConnectionStatistics) -> bool:
+        """Return whether a connection has ended because it was idle, and learn from that."""
+        if statistics.rested < LEAST_IDLE_SECONDS:
+            return False
+        self.idle_seconds = min(self.idle_seconds, max(statistics.rested / 2, LEAST_IDLE_SECONDS))
+        return True
+
+    def _met_quota(self, statistics: ConnectionStatistics) -> bool:
+        """Return whether a connection has ended after as many messages as the server is known to
+        allow. From the second time on, connections are closed before that."""
+        # Some servers count messages that were begun, others those that were accepted.
+        begun, accepted = self._begun.met(statistics.begun), self._accepted.met(statistics.accepted)
+        self._note_quotas()
+        return begun or accepted
+
+    def _forget_quotas(self) -> None:
+        self._begun, self._accepted = _Quota(), _Quota()
+        self._note_quotas()
+
+    def _note_quotas(self) -> None:
+        # Looked up often.
+        quotas = (self._per_connection, self._begun.most, self._accepted.most)
+        self.has_no_quota = math.isinf(min(quotas))
 
     def throttled(self, now: float, *, pause: bool) -> None:
-        """The server has shown that it is too much. pause: it has not to do with a recipient."""
+        """Reduce the load: the server signalled overload. pause: also stop sending for a while."""
         self._eased = now
         if now - self._signed >= SIGN_SECONDS:
             self._signed = now
-            self.limit = max(1, min(self.limit, len(self.slots)) // 2)
+            self.limit = max(1, min(self.limit, len(self.open)) // 2)
         if pause and now >= self._resumes:
-            self._pause = min(LONGEST_PAUSE, max(FIRST_PAUSE, 2 * self._pause))
-            self._resumes = now + self._pause
+            self.pause = min(LONGEST_PAUSE, max(FIRST_PAUSE, 2 * self.pause))
+            self._resumes = now + self.pause
 
     def accepted(self) -> None:
-        """Messages were accepted: what had been too much is so no more."""
-        if self._pause:
-            self._pause = self._pause / 2 if self._pause > FIRST_PAUSE else 0.0
+        """Note that messages were accepted: the server is no longer overloaded."""
+        self.pause = self.pause / 2 if self.pause > FIRST_PAUSE else 0.0

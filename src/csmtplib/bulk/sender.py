@@ -2,65 +2,41 @@
 
 from __future__ import annotations
 
-import math
 import os
-import threading
+import time
 from collections.abc import Container, Generator, Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ..drive.transactions import MOST_TOGETHER
-from ..protocol import limits, server_url
+from ..drive.performer import Waiting
+from ..protocol import limits
+from ..protocol.arguments import check_kind, refuse_type
+from ..protocol.mail_object import iterator_of
+from ..protocol.result import Lazy
 from ..protocol.server_url import Server
-from .delivery import Delivery
-from .fleet import Fleet
-from .ledger import Ledger, Recorded, Unrecorded
-from .pool import Pool
+from .connections import ThreadedConnections
+from .delivery import Delivery, Job
+from .driver import Driver
+from .pool import OUTAGE_SECONDS, Pool
+from .recorder import JournalRecorder, NullRecorder, Recorder
 from .retry import Retry
 from .run import Run
+from .settings import Settings, domain_rates_of, rate_of, server_of
+from .status import Status, StopRequest
 from .throttle import Rate, Throttle
 
 if TYPE_CHECKING:
     from .journal import Journal
 
 
-# Outcomes from which on a share of them says something.
-_SHARE_OF = 100
-
-
-@dataclass(slots=True)
-class Status:
-    """Where a run stands, in recipients.
-
-    taken: of the messages that were taken up. accepted, rejected, in_doubt: their results. waiting:
-    deferred, to be tried again. suppressed: left out, for the suppression list. settled_before:
-    left out, for a result that the journal has of a former run. connections: that are open now.
-    stopped: why the run ends before its time.
-    """
-
-    taken: int = 0
-    accepted: int = 0
-    rejected: int = 0
-    in_doubt: int = 0
-    waiting: int = 0
-    suppressed: int = 0
-    settled_before: int = 0
-    connections: int = 0
-    stopped: str | None = None
-
-    @property
-    def queued(self) -> int:
-        """Taken up, and on their way or before their first try."""
-        settled = self.accepted + self.rejected + self.in_doubt
-        return self.taken - settled - self.waiting
-
-
 class BulkSender:
-    """Sends messages over several connections to one server, and keeps its limits.
+    """Sends messages over several connections to one server, within its limits.
 
-    Use it as a context manager, or close() it; the connections stay open between two calls of
-    send(). One send() runs at a time.
+    Use it as a context manager, or close() it. Connections stay open between two calls of send().
+    One send() runs at a time.
     """
+
+    # The mark of the current run, which the instance has while it lasts.
+    _run: object = None
 
     def __init__(
         self,
@@ -71,74 +47,70 @@ class BulkSender:
         max_per_connection: int | None = None,
         max_connection_seconds: float | None = None,
         idle_seconds: float = 30.0,
-        rate: Rate | None = None,
-        domain_rates: Mapping[str, Rate] | Rate | None = None,
+        rate: Rate | str | None = None,
+        domain_rates: Mapping[str, Rate | str] | Rate | str | None = None,
         retry: Retry | None = None,
         max_failed: float | None = None,
         suppress: Container[str] = frozenset(),
-        journal: Journal | None = None,
+        journal: Journal | str | os.PathLike[str] | None = None,
         in_doubt: Literal["hold", "resend"] = "hold",
         max_waiting: int = 10_000,
         chunking: bool = True,
     ) -> None:
-        """server: a URL (protocol.server_url.parse) or a description; certificates are verified and
-        passwords kept out of the clear unless it says otherwise.
+        """server: a URL (protocol.server_url.parse) or a Server. Certificates are verified, and
+        passwords are never sent in the clear, unless the server says otherwise.
 
-        connections: how many there may be; fewer are open while the server shows that it is too
-        much. max_in_flight: messages that may be under way on each, which bounds what is in doubt
+        connections: how many there may be; fewer are open while the server signals overload.
+        max_in_flight: messages that may be in progress on each, which bounds how many are in doubt
         after a crash. max_per_connection, max_connection_seconds, idle_seconds: when a connection
-        is closed and another opened for it. rate, domain_rates: recipients in a time, in total and
-        by domain: one Rate for each domain, or a mapping of domains, "*" for all others. retry:
-        when deferred recipients are tried again (default: Retry()). max_failed: stops the run when
-        so many recipients were rejected, or by a number below 1, such a share of at least a
-        hundred. suppress: addresses, in lower case, that nothing is sent to. journal: where a run
-        that was ended goes on. in_doubt: whether messages of which nobody knows whether the server
-        has them are left for somebody to decide ("hold", at most once) or sent again ("resend", at
-        least once). max_waiting: messages that are kept in memory for later; more are not taken
-        until some are settled. chunking: whether BDAT is used where the server offers it.
+        is closed, and another one opened for it. rate: recipients per time, such as "100/s",
+        "5000/h" or Rate(100). domain_rates: the same for each domain: one rate for every domain, or
+        a mapping of domains to rates, "*" for all others. retry: when deferred recipients are tried
+        again (default: Retry()). max_failed: stop the run when so many recipients were rejected; a
+        value below 1 is a fraction, applied once 100 recipients have a result. Without it, the run
+        stops when the first 50 results are the same refusal. suppress: addresses, in lower case,
+        that nothing is sent to. journal: a Journal, or the path of one, which close() closes; a run
+        that was ended resumes from it. in_doubt: "hold" leaves recipients in doubt alone until
+        somebody decides (at most once), "resend" sends to them again (at least once). max_waiting:
+        messages that are kept in memory for later; no more are taken until some are completed.
+        chunking: whether BDAT is used if the server offers it.
 
-        Raises ValueError for what is out of range, and ServerURLError.
+        Raises TypeError for an argument of the wrong type, ValueError for one that is out of range,
+        ServerURLError, and JournalError if the journal can't be opened.
         """
-        if not 1 <= connections <= MOST_TOGETHER:
-            raise ValueError(f"connections: from 1 to {MOST_TOGETHER}, not {connections}")
-        for name, count in (
-            ("max_in_flight", max_in_flight),
-            ("max_waiting", max_waiting),
-            ("max_per_connection", max_per_connection),
-        ):
-            if count is not None and count < 1:
-                raise ValueError(f"{name}: at least 1, not {count}")
-        for name, seconds in (
-            ("max_connection_seconds", max_connection_seconds),
-            ("idle_seconds", idle_seconds),
-            ("max_failed", max_failed),
-        ):
-            if seconds is not None and not 0 < seconds < math.inf:
-                raise ValueError(f"{name}: more than 0, not {seconds}")
-        if in_doubt not in ("hold", "resend"):
-            raise ValueError(f'in_doubt: "hold" or "resend", not {in_doubt!r}')
-        if isinstance(server, str):
-            server = server_url.parse(server, os.environ)
-        self.status = Status()
-        self.server = server
-        self.throttle = Throttle(rate, domain_rates)
-        self.retry = Retry() if retry is None else retry
-        self.max_failed = math.inf if max_failed is None else max_failed
-        self.suppress = suppress
-        self.resend = in_doubt == "resend"
-        self.max_waiting = max_waiting
-        self.max_open = connections * max_in_flight
-        self.pool = Pool(
-            connections,
+        self.settings = settings = Settings(
+            server=server_of(server),
+            connections=connections,
+            max_in_flight=max_in_flight,
             max_per_connection=max_per_connection,
             max_connection_seconds=max_connection_seconds,
             idle_seconds=idle_seconds,
+            rate=rate_of("rate", rate),
+            domain_rates=domain_rates_of(domain_rates),
+            retry=Retry() if retry is None else retry,
+            max_failed=max_failed,
+            suppress=suppress,
+            in_doubt=in_doubt,
+            max_waiting=max_waiting,
+            chunking=chunking,
         )
-        self.fleet = Fleet(server, max_in_flight=max_in_flight, chunking=chunking)
-        # Why a run is to end, as long as it has not.
-        self.stopping: str | None = None
-        self._journal = journal
-        self._running = threading.Lock()
+        self.status = Status()
+        self._pool = Pool(
+            settings.connections,
+            max_per_connection=settings.max_per_connection,
+            max_connection_seconds=settings.max_connection_seconds,
+            idle_seconds=settings.idle_seconds,
+        )
+        self._throttle = Throttle(settings.rate, settings.domain_rates)
+        self._stop = StopRequest()
+        self._owns_journal = isinstance(journal, (str, os.PathLike))
+        self._journal = _journal_of(journal)
+        self._connections = ThreadedConnections(
+            settings.server,
+            max_in_flight=settings.max_in_flight,
+            chunking=settings.chunking,
+            has_journal=journal is not None,
+        )
 
     def __enter__(self) -> BulkSender:
         return self
@@ -147,48 +119,123 @@ class BulkSender:
         self.close()
 
     def close(self) -> None:
-        """Closes the connections."""
-        self.fleet.close()
+        """Close the connections, and the journal if it was given as a path."""
+        self._connections.close()
+        self.status.connections = 0
+        if self._journal is not None and self._owns_journal:
+            self._journal.close()
 
     def send(self, jobs: Iterable[object]) -> Generator[Delivery, None, None]:
-        """Sends messages; a result for each recipient, as it comes, and not before the journal has
-        it where there is one.
+        """Send messages, and yield a result for each recipient as it comes. With a journal, a
+        result is recorded before it is yielded.
 
-        jobs: each a delivery.Job; or what SMTP.send_many() takes, which then has its number, from 1
-        on, for a key. They are taken as they can be sent; one that comes within a millisecond of
-        the one before may wait for the next, so that they leave together. A recipient whose
-        Delivery is DEFERRED was not tried to the end, as the run was stopped; one that was is
-        REJECTED. Results of former runs are not told again.
+        jobs: each a Job, or a message as SMTP.send_many() takes it, whose key is then its number,
+        from 1 on. They are taken as they can be sent, in the thread that iterates. While `jobs`
+        waits for something itself, a thread of csmtplib sends the messages already taken, within 50
+        ms if a connection is free, and records their results; these are yielded when `jobs` yields
+        its next item, or ends. A recipient whose Delivery is DEFERRED was not tried to the end,
+        because the run was stopped; one that was tried to the end is REJECTED. Results of former
+        runs are not reported again.
 
-        Raises OSError (smtplib's exceptions among them) and ValueError where no session is to be
-        had, bulk.journal.JournalError where the journal fails, and what `jobs` raises; before that,
-        what is under way is brought to its end and told. That is also done when the iteration is
-        left early.
+        Raises OSError (smtplib's exceptions among them) and ValueError if no session can be opened,
+        RunRefused, which is an OSError, for a refusal that every message would meet (the recipients
+        stay queued), JournalError if the journal fails, and whatever `jobs` raises; messages in
+        progress finish before that, and are reported. They also finish if the iteration is left
+        early. Raises TypeError, at once, for a single job. Nothing is sent before the first result
+        is asked for: a RuntimeWarning is issued if that never happens.
         """
-        if not self._running.acquire(blocking=False):
-            raise RuntimeError("one send() at a time: make another BulkSender")
-        self.status = Status()
-        ledger: Ledger
-        ledger = Unrecorded() if self._journal is None else Recorded(self._journal, self.fleet.wake)
+        if isinstance(jobs, Job):
+            raise TypeError("jobs must be an iterable of jobs, not a Job: pass a list, [job]")
+        return Lazy(self._send(iterator_of("jobs", jobs)), "BulkSender.send()")
+
+    def _send(self, jobs: Iterable[object]) -> Generator[Delivery, None, None]:
+        mark, stop = object(), self._stop
         try:
-            yield from Run(self, ledger, jobs).deliveries()
+            # One step, which two threads can't share, and of which `finally` sees whether it was
+            # done, wherever an interrupt comes.
+            if self.__dict__.setdefault("_run", mark) is not mark:
+                raise RuntimeError("one send() at a time: make another BulkSender")
+            self.status = Status()
+            recorder = self._recorder()
+            run = self._new_run(recorder)
+            driver = Driver(run, self._connections, recorder, stop, jobs)
+            deliveries = recorder.deliveries
+            with driver:
+                while driver.turn():
+                    while deliveries:
+                        yield deliveries.popleft()
+                driver.finish()
+            while deliveries:
+                yield deliveries.popleft()
+            if run.error is not None:
+                raise run.error
         finally:
-            self.stopping = None
-            self._running.release()
+            # Signal handlers run after calls; there is none here, so that all of it is done.
+            if self._run is mark:
+                stop.reason = None
+                stop.at_once = False
+                del self._run
 
-    def count_rejected(self) -> None:
-        """Another recipient was rejected; stops the run where that are too many."""
-        self.status.rejected += 1
-        failed, most = self.status.rejected, self.max_failed
-        if most < 1:
-            settled = failed + self.status.accepted
-            most = most * settled if settled >= _SHARE_OF else math.inf
-        if failed >= most:
-            self.stop(f"{failed} recipients were rejected")
+    def _recorder(self) -> Recorder:
+        if self._journal is None:
+            return NullRecorder()
+        return JournalRecorder(self._journal, self._connections.wake)
 
-    def stop(self, reason: str) -> None:
-        """Has the run, or the next one, end: what is under way is brought to its end, and the rest
-        stays as it is. For signal handlers and other threads."""
-        if self.stopping is None:
-            self.stopping = reason
-            self.fleet.wake()
+    def _new_run(self, recorder: Recorder) -> Run:
+        return Run(
+            self.settings,
+            self.status,
+            self._stop,
+            self._pool,
+            self._throttle,
+            self._connections,
+            recorder,
+            now=time.monotonic(),
+        )
+
+    @property
+    def server(self) -> Server:
+        """The server that messages are sent to."""
+        return self.settings.server
+
+    @property
+    def learned(self) -> list[str]:
+        """The limits that the server has shown, in words."""
+        return self._pool.learned
+
+    def waits(self) -> list[Waiting]:
+        """Return what the run waits for at this moment: sessions to be opened, replies to messages,
+        a server that is away. For other threads."""
+        found = self._connections.waits()
+        away = self._pool.away_since
+        if away is not None and self._pool.has_opened:
+            found.append(Waiting(f"{self.server} to be back", away, OUTAGE_SECONDS))
+        return found
+
+    def stop(self, reason: str, *, at_once: bool = False) -> None:
+        """Stop the current run, or the next one if none is active; messages in progress finish, the
+        rest stays queued.
+
+        reason: the text of the deliveries that were not sent. at_once: messages in progress are
+        given up within a moment, and their connections closed. A message is in doubt if its end may
+        have left, else it stays queued. Signal handlers and other threads may call this, also a
+        second time to give up the messages that a first call lets finish. Raises TypeError for a
+        reason that is no str.
+        """
+        check_kind("reason", reason, str, "a str")
+        self._stop.make(reason, at_once=at_once)
+        self._connections.wake()
+
+
+def _journal_of(journal: object) -> Journal | None:
+    """Return a journal that may be given as a path. Raises JournalError if it can't be opened, and
+    TypeError for anything else."""
+    if journal is None:
+        return None
+    from .journal import Journal
+
+    if isinstance(journal, (str, os.PathLike)):
+        return Journal(journal)
+    if not isinstance(journal, Journal):
+        refuse_type("journal", journal, 'a Journal, or the path of one, such as "may.journal"')
+    return journal

@@ -1,31 +1,55 @@
-"""A job on its way: which recipients are left, and how often it was tried."""
+"""A job in progress: which recipients are left, and how often it was tried."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from ..protocol import mail_object
+from ..protocol.envelope import mailbox_key
 from ..protocol.mail_object import MailObject
-from .delivery import Job
+from ..protocol.outcome import Reply
+
+if TYPE_CHECKING:
+    from ..protocol.result import Result
 
 
 class Task:
     """A job and those of its recipients that have no result yet.
 
-    ids: of the recipients in the journal, None where they are not in it yet. attempts: how often
-    they were sent, this time counted. first: Unix time of the first attempt. cut_offs: how often
-    the connection was lost with this message the first one under way.
+    ids: of the recipients in the journal, or None if they are not in it yet. attempts: how often
+    they were sent to, including this time. first: Unix time of the first attempt. cut_offs: how
+    often the connection was lost while this message was the first in progress. refusals: the last
+    replies about the recipients, empty if they were not tried. result: of the attempt in progress.
     """
 
-    __slots__ = ("attempts", "cut_offs", "first", "ids", "key", "mail", "recipients")
+    __slots__ = (
+        "attempts",
+        "cut_offs",
+        "first",
+        "ids",
+        "key",
+        "mail",
+        "recipients",
+        "refusals",
+        "result",
+    )
 
-    def __init__(self, job: Job, recipients: list[str], *, now: float) -> None:
-        self.key, self.mail = job
+    def __init__(
+        self, key: str | int, mail: MailObject, recipients: list[str], unix: float
+    ) -> None:
+        """unix: the Unix time of now."""
+        self.key = key
+        self.mail = mail
         self.recipients = recipients
         self.ids: list[int] | None = None
         self.attempts = 1
-        self.first = now
+        self.first = unix
         self.cut_offs = 0
+        self.refusals: list[Reply | None] = []
+        self.result: Result | None = None
 
     def to_send(self) -> MailObject:
-        """The mail object for the recipients that are left."""
+        """Return the mail object for the recipients that are left."""
         to_addrs = self.mail.to_addrs
         if len(self.recipients) == 1 and (
             to_addrs is self.recipients[0] or to_addrs == self.recipients
@@ -34,23 +58,28 @@ class Task:
         return self.mail._replace(to_addrs=self.recipients)
 
     def part(self, places: list[int]) -> Task:
-        """A task for some of the recipients, by their places."""
-        other = Task(
-            Job(self.key, self.mail), [self.recipients[at] for at in places], now=self.first
-        )
+        """Return a task for some of the recipients, by their places."""
+        recipients = [self.recipients[at] for at in places]
+        other = Task(self.key, self.mail, recipients, self.first)
         if self.ids is not None:
             other.ids = [self.ids[at] for at in places]
+        if self.refusals:
+            other.refusals = [self.refusals[at] for at in places]
         other.attempts = self.attempts
         other.cut_offs = self.cut_offs
         return other
 
 
 def recipients_of(mail: MailObject) -> list[str]:
-    """The recipients of an envelope, each once. Raises ValueError where there is none."""
+    """Return the recipients of an envelope, each once, in whatever case its domain is written.
+    Raises TypeError if one is no address, ValueError if there is none."""
     to_addrs = mail.to_addrs
-    if isinstance(to_addrs, str):
+    if type(to_addrs) is str:
         return [to_addrs]
-    recipients = list(to_addrs)
-    if not recipients:
-        raise ValueError("the message has no recipient")
-    return recipients if len(recipients) == 1 else list(dict.fromkeys(recipients))
+    recipients = mail_object.recipients_of(to_addrs)
+    if len(recipients) == 1:
+        return recipients
+    by_mailbox: dict[str, str] = {}
+    for each in recipients:
+        by_mailbox.setdefault(mailbox_key(each), each)
+    return list(by_mailbox.values())

@@ -1,6 +1,6 @@
-"""How fast recipients may be sent: token buckets, for all of them and for each domain.
+"""How fast messages may be sent, in recipients: token buckets, in total and for each domain.
 
-Nothing here reads a clock or waits: `now` is given, in seconds of a monotonic clock.
+Nothing here reads a clock or waits: `now` is a reading of a monotonic clock, in seconds.
 """
 
 from __future__ import annotations
@@ -12,30 +12,35 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from ..protocol.arguments import check_kind, check_real
+
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _RATE = re.compile(rf"\s*([0-9]+(?:\.[0-9]+)?)\s*(?:/\s*([{''.join(_UNITS)}]))?\s*")
 
-# What a bucket holds beyond one token, as seconds of its rate: a sender that wakes up so late loses
-# no token by it.
+# A bucket holds one token, and those of so many seconds of its rate: a sender that wakes up so late
+# loses no token.
 _LATE_SECONDS = 0.1
 
-# Sums of floats may miss a token by a little. A delay as short would be lost when it is added to a
-# large `now`, and nobody can sleep it.
+# A sum of floats may be short of a token by a tiny amount. The delay for that would be lost when it
+# is added to a large `now`, and nobody can sleep for so short.
 _SHORTEST_DELAY = 1e-6
 
-# Domains that are remembered before full buckets are looked for.
+# So many domains are remembered before full buckets are removed.
 _DOMAINS = 10_000
 
 
 @dataclass(frozen=True)
 class Rate:
-    """At most `count` recipients in so many seconds. Raises ValueError where one is no number above
-    0."""
+    """A rate: at most `count` recipients in so many seconds. Raises TypeError unless both are
+    numbers, ValueError unless they are above 0."""
 
     count: float
     seconds: float = 1.0
 
     def __post_init__(self) -> None:
+        wanted = 'a number (for text there is Rate.parse("100/s"))'
+        object.__setattr__(self, "count", check_real("count", self.count, wanted))
+        object.__setattr__(self, "seconds", check_real("seconds", self.seconds, "a number"))
         if not (_is_positive(self.count) and _is_positive(self.seconds)):
             raise ValueError(
                 f"{self.count:g} in {self.seconds:g} seconds is no rate: both must be more than 0"
@@ -45,8 +50,10 @@ class Rate:
 
     @classmethod
     def parse(cls, text: str) -> Rate:
-        """The rate that is written as a number and a unit: 100/s, 6000/m, 1000/h, 50000/d, 2.5/s; a
-        number alone is one per second. Raises ValueError, which says so."""
+        """Return the rate for a number and a unit: 100/s, 6000/m, 1000/h, 50000/d, 2.5/s; a number
+        alone is per second. Raises ValueError for any other text, and TypeError if it is no
+        text."""
+        check_kind("text", text, str, 'a str such as "100/s"')
         written = _RATE.fullmatch(text)
         if written is None or not _is_positive(float(written[1])):
             raise ValueError(
@@ -57,7 +64,7 @@ class Rate:
 
     @property
     def per_second(self) -> float:
-        """The same rate as recipients per second."""
+        """The rate in recipients per second."""
         return self.count / self.seconds
 
 
@@ -66,18 +73,19 @@ def _is_positive(number: float) -> bool:
 
 
 class TokenBucket:
-    """Tokens come at a rate, and the bucket holds `burst` of them; a recipient takes one.
+    """A token bucket: tokens are added at a rate, the bucket holds `burst` of them, and each
+    recipient takes one.
 
-    In any w seconds no more than rate * w + burst leave, if take() follows a delay() of 0.0. Where
-    more tokens than burst are taken at once, it is so many more. A clock that is set back stands
-    still to the bucket: it gives nothing and takes nothing away.
+    In any w seconds, no more than rate * w + burst are taken, if take() follows a delay() of 0.0;
+    if more than burst are taken at once, it is so many more. If the clock is set back, the bucket
+    neither gains nor loses tokens.
     """
 
     __slots__ = ("_burst", "_last", "_per_second", "_tokens")
 
     def __init__(self, rate: Rate, burst: float | None = None) -> None:
-        """burst: tokens that may leave at once after a pause, by default one, and those of a tenth
-        of a second. Raises ValueError where it is less than one."""
+        """burst: how many tokens may be taken at once after a pause; by default one, and those of a
+        tenth of a second. Raises ValueError if it is less than one."""
         self._per_second = rate.per_second
         if burst is None:
             burst = 1.0 + rate.per_second * _LATE_SECONDS
@@ -88,7 +96,7 @@ class TokenBucket:
         self._last = -math.inf
 
     def delay(self, now: float, count: int = 1) -> float:
-        """Seconds until so many tokens may be taken, 0.0 where it may be done now.
+        """Return the seconds until so many tokens may be taken, 0.0 for now.
 
         More tokens than the bucket holds may be taken when it is full.
         """
@@ -99,12 +107,17 @@ class TokenBucket:
         return max(missing / self._per_second, _SHORTEST_DELAY)
 
     def take(self, now: float, count: int = 1) -> None:
-        """Takes tokens. Those that are not there are owed, and the next ones wait for them."""
+        """Take tokens. If some are missing, the next ones have to wait for them, too."""
         self._fill(now)
         self._tokens -= count
 
+    def within(self, now: float, seconds: float) -> float:
+        """Return how many tokens may be taken within so many seconds."""
+        self._fill(now)
+        return self._tokens + self._per_second * seconds
+
     def is_full(self, now: float) -> bool:
-        """Whether it is as good as a new one."""
+        """Return whether it is like a new one."""
         self._fill(now)
         return self._tokens >= self._burst
 
@@ -116,13 +129,13 @@ class TokenBucket:
 
 
 class Throttle:
-    """The rate of all recipients together, and that of each domain."""
+    """The rate in total, and the rates of domains. is_off: whether nothing is limited."""
 
     def __init__(
         self, total: Rate | None = None, domains: Mapping[str, Rate] | Rate | None = None
     ) -> None:
-        """domains: the rate of each domain, or of those that are named, where "*" is every other
-        one. Raises ValueError where a domain is named twice, or is an address."""
+        """domains: the rate of every domain, or of each one that is named, with "*" for all others.
+        Raises ValueError if a domain is named twice, or is an address."""
         self._total = None if total is None else TokenBucket(total)
         self._others: Rate | None = None
         self._named: dict[str, Rate] = {}
@@ -134,31 +147,15 @@ class Throttle:
                     self._others = rate
                 else:
                     self._name(domain, rate)
-        # A domain that is not here has a full bucket.
+        # A domain that is missing here has a full bucket.
         self._buckets: dict[str, TokenBucket] = {}
         self._most_buckets = _DOMAINS
         self._has_domains = self._others is not None or bool(self._named)
         self.is_off = self._total is None and not self._has_domains
-        """Whether nothing is limited."""
-
-    def delay(self, recipients: Sequence[str], now: float) -> float:
-        """Seconds until a message for these recipients may leave, 0.0 where it may leave now."""
-        longest = self.total_delay(len(recipients), now)
-        if self._has_domains:
-            for domain, count in _domains_of(recipients):
-                bucket = self._buckets.get(domain)
-                if bucket is not None:
-                    longest = max(longest, bucket.delay(now, count))
-        return longest
-
-    def take(self, recipients: Sequence[str], now: float) -> None:
-        """Counts these recipients as sent."""
-        self.take_total(len(recipients), now)
-        self.reserve(recipients, now)
 
     def reserve(self, recipients: Sequence[str], now: float) -> float:
-        """Has the domains of these recipients give their tokens as soon as they have them; in how
-        many seconds that is. The total is left alone."""
+        """Take the tokens of these recipients' domains in advance. Return in how many seconds the
+        domains have them. The total is not changed."""
         longest = 0.0
         if self._has_domains:
             for domain, count in _domains_of(recipients):
@@ -169,11 +166,15 @@ class Throttle:
         return longest
 
     def total_delay(self, count: int, now: float) -> float:
-        """Seconds until so many recipients may leave, as far as the total is concerned."""
+        """Return the seconds until the total allows so many recipients."""
         return 0.0 if self._total is None else self._total.delay(now, count)
 
+    def total_within(self, now: float, seconds: float) -> float:
+        """Return how many recipients the total allows within so many seconds."""
+        return math.inf if self._total is None else self._total.within(now, seconds)
+
     def take_total(self, count: int, now: float) -> None:
-        """Counts so many recipients as sent."""
+        """Count so many recipients in the total."""
         if self._total is not None:
             self._total.take(now, count)
 
@@ -193,7 +194,7 @@ class Throttle:
             self._buckets = {
                 name: bucket for name, bucket in self._buckets.items() if not bucket.is_full(now)
             }
-            # Twice what has to stay: so the search costs little for each domain.
+            # Twice as many as have to stay, so that the search costs little per domain.
             self._most_buckets = max(_DOMAINS, 2 * len(self._buckets))
         bucket = self._buckets[domain] = TokenBucket(rate)
         return bucket
@@ -206,8 +207,8 @@ def _domains_of(recipients: Sequence[str]) -> Sequence[tuple[str, int]]:
 
 
 def domain_of(address: str) -> str:
-    """The domain of an address in lower case, as A-labels where it is internationalised (RFC 5890):
-    it has one name, however it is written. "" where the address has none."""
+    """Return the domain of an address in lower case, and as A-labels if it is internationalised
+    (RFC 5890), so that each domain has one name. "" if the address has none."""
     domain = address.rpartition("@")[2] if "@" in address else ""
     return domain.lower() if domain.isascii() else _a_labels(domain)
 
@@ -217,5 +218,5 @@ def _a_labels(domain: str) -> str:
     try:
         return domain.encode("idna").decode("ascii").lower()
     except UnicodeError:
-        # Whether it is a domain is for the server to say.
+        # The server decides whether it is a domain.
         return domain.lower()

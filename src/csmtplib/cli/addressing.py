@@ -1,7 +1,8 @@
-"""Who a message is from and for: by the command line, else by its header."""
+"""The addresses of a message, from the command line or its header; suppression lists."""
 
 from __future__ import annotations
 
+import codecs
 import email.utils
 import re
 from collections.abc import Sequence
@@ -9,22 +10,27 @@ from dataclasses import dataclass
 from email.message import Message
 from email.parser import HeaderParser
 
+from ..compose.addresses import bare_address, envelope_address
 from ..protocol import envelope
 from ..protocol.mail_object import Unsendable
-from ..protocol.message import EMPTY_GROUP
+from ..protocol.message import EMPTY_GROUP, refuse_bcc
+from .conventions import Exit, Failure
 
-# Lines as they will be on the wire, where a lone CR is a line end too and may begin a field.
+# Lines as they will be on the wire, where a lone CR is a line end too and may precede a field.
 _LINE_START = rb"(?:\A|(?<=[\r\n]))"
+_LINE_BREAK = re.compile(rb"\r\n|\r|\n")
 _REST_OF_LINE = rb"[^\r\n]*(?:\r\n|\r|\n|\Z)"
-# The space before the colon is obsolete syntax (RFC 5322 section 4.5), and hides nobody's Bcc.
+# Space before the colon is obsolete syntax (RFC 5322 section 4.5), and must not hide a Bcc.
 _NAME = rb"[!-9;-~]+"
 _HEADER = re.compile(rb"(?:(?:%b[ \t]*:|[ \t])%b)*" % (_NAME, _REST_OF_LINE))
+# Some programs write it at the beginning of a UTF-8 file. It is not part of the message.
+_BOM = codecs.BOM_UTF8
 _OBSOLETE_COLON = re.compile(rb"%b(%b)[ \t]+:" % (_LINE_START, _NAME))
 _BCC_FIELD = re.compile(
     rb"%b(?i:(?:Resent-)?Bcc)[ \t]*:%b(?:[ \t]%b)*" % (_LINE_START, _REST_OF_LINE, _REST_OF_LINE)
 )
 
-# Strict parsing gives a whole list up for a domain literal in it, or for a comma at its end.
+# Strict parsing rejects a whole list for a domain literal in it, or for a comma at its end.
 _LENIENTLY = {"strict": False} if getattr(email.utils, "supports_strict_parsing", False) else {}
 
 
@@ -38,20 +44,20 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class Addressing:
-    """What the command line says of envelopes: a sender, or None; recipients; whether those of the
-    header come on top, as sendmail -t has it."""
+    """The addresses on the command line: a sender, or None; recipients; whether to add those of the
+    header, like sendmail -t."""
 
     sender: str | None
     recipients: Sequence[str]
     add_those_of_header: bool
 
     def envelope(self, message: bytes) -> Envelope:
-        """The envelope of a message. What is not given comes from its header: Sender or From, and
-        To, Cc and Bcc, or those of its Resent- block (RFC 5322 section 3.6.6).
+        """Return the envelope of a message. What is not given comes from its header: Sender or
+        From, and To, Cc and Bcc, or those of its Resent- block (RFC 5322 section 3.6.6).
 
-        Raises Unsendable where that gives no sender or no recipient, or can't be read. Unlike
-        `protocol.message.envelope_addresses`, which does as smtplib's send_message(), no address is
-        lost for being in a second field, badly written, or UTF-8.
+        Raises Unsendable if there is no sender or no recipient, or if the header can't be read.
+        Unlike `protocol.message.envelope_addresses`, which behaves like smtplib's send_message(),
+        this loses no address because it is in a second field, badly written, or UTF-8.
         """
         sender, recipients = self.sender, list(self.recipients)
         if sender is None or not recipients or self.add_those_of_header:
@@ -64,46 +70,109 @@ class Addressing:
                     recipients += _addresses(header, prefix + name)
             if not recipients:
                 raise Unsendable(
-                    f"no recipient in {prefix}To, {prefix}Cc or {prefix}Bcc: give some by --to"
+                    f"no recipient in {prefix}To, {prefix}Cc or {prefix}Bcc: give one with --to"
                 )
-        return Envelope(sender, list(dict.fromkeys(recipients)))
+        by_mailbox: dict[str, str] = {}
+        for each in recipients:
+            by_mailbox.setdefault(envelope.mailbox_key(each), each)
+        return Envelope(sender, list(by_mailbox.values()))
 
 
 def parse_addresses(text: str) -> list[str]:
-    """The addresses in a list as headers and sendmail's arguments have it ("Ann <ann@a.example>,
-    bob@b.example"). Raises ValueError for what can't be read."""
+    """Parse a list of addresses, as in a header or an argument of sendmail ("Ann <ann@a.example>,
+    bob@b.example"). Raises ValueError for an invalid list."""
     if not text.strip() or EMPTY_GROUP.fullmatch(text):
         return []
     addresses = [address for _, address in email.utils.getaddresses([text], **_LENIENTLY)]
     if not all(addresses):
-        raise ValueError(f"no list of addresses: {text!r}")
+        raise ValueError(f"not a list of addresses: {text!r}")
     return addresses
 
 
+def fit(address: str) -> str:
+    """Return an address in the form for an envelope.
+
+    An address without a domain is kept: a server knows "root" on its own host. A non-ASCII domain
+    is kept too: the header contains it as well, so the message needs SMTPUTF8 anyway. Raises
+    ValueError for an invalid address.
+    """
+    bare = bare_address(address)
+    if "@" not in bare:
+        return bare
+    checked = envelope_address(bare)
+    return checked if bare.isascii() else bare
+
+
 def parse_argument(text: str) -> list[str]:
-    """The addresses in an argument, one at least. Raises ValueError for what can't be read."""
-    # Before it is parsed, which would take a line break for a space.
+    """Parse the addresses in an argument, at least one. Raises ValueError."""
+    # Checked first, as the parser would treat a line break as a space.
     envelope.check_command(text)
     addresses = parse_addresses(text)
     if not addresses:
         raise ValueError(f"no address: {text!r}")
-    return addresses
+    return [fit(address) for address in addresses]
 
 
 def parse_sender(text: str) -> str:
-    """The one address in an argument; "" and "<>" are the null reverse-path. Raises ValueError."""
+    """Parse the one address in an argument; "" and "<>" are the null sender. Raises ValueError."""
     addresses = [""] if text in ("", "<>") else parse_argument(text)
     if len(addresses) != 1:
-        raise ValueError(f"one address is a sender, not {text!r}")
+        raise ValueError(f"the sender must be one address, not {text!r}")
     return addresses[0]
 
 
 def without_bcc(message: bytes) -> bytes:
-    """The message without its Bcc and Resent-Bcc fields, and with every other octet."""
+    """Return the message without its Bcc and Resent-Bcc fields, and otherwise unchanged.
+
+    Raises Unsendable if it contains a Bcc, and its header can't be read to the end.
+    """
+    message = message.removeprefix(_BOM)
     end = _header_end(message)
+    if not _is_whole(message, end):
+        try:
+            refuse_bcc(message)
+        except ValueError as error:
+            raise Unsendable(str(error)) from error
+        return message
     header = message[:end]
     stripped = _BCC_FIELD.sub(b"", header)
     return message if stripped == header else stripped + message[end:]
+
+
+class Suppressed(frozenset[str]):
+    """Addresses in lower case with ASCII domains. A lookup converts non-ASCII ones likewise."""
+
+    def __contains__(self, address: object) -> bool:
+        if super().__contains__(address):
+            return True
+        if not isinstance(address, str) or address.isascii():
+            return False
+        try:
+            return super().__contains__(envelope_address(address).lower())
+        except ValueError:
+            return False
+
+
+def read_suppressed(path: str) -> Suppressed:
+    """Read a suppression list, with one address per line, for BulkSender. Skips empty lines.
+
+    Raises Failure if the file can't be read, and for a line that is not an address: somebody may
+    rely on it.
+    """
+    addresses = set()
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, 1):
+                if not line.isspace():
+                    try:
+                        addresses.add(envelope_address(line.strip()).lower())
+                    except ValueError as error:
+                        raise Failure(Exit.DATAERR, f"{path}:{number}: {error}") from error
+    except OSError as error:
+        raise Failure(Exit.NOINPUT, f"{path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise Failure(Exit.DATAERR, f"{path}: not UTF-8: save it with that encoding") from error
+    return Suppressed(addresses)
 
 
 def _header_end(message: bytes) -> int:
@@ -112,14 +181,22 @@ def _header_end(message: bytes) -> int:
     return found.end()
 
 
+def _is_whole(message: bytes, end: int) -> bool:
+    """Return whether the message begins with a header that ends there."""
+    is_ended = message[end : end + 1] in (b"", b"\r", b"\n")
+    return end > 0 and is_ended and not message.startswith((b" ", b"\t"))
+
+
 def _parse_header(message: bytes) -> Message:
+    message = message.removeprefix(_BOM)
     end = _header_end(message)
     if message[end : end + 1] not in (b"", b"\r", b"\n"):
-        # A field that comes later could be the Bcc that somebody relies on.
+        # A later field could be a Bcc that somebody relies on.
+        number = len(_LINE_BREAK.findall(message[:end])) + 1
         line = message[end : end + 60].splitlines()[0]
         raise Unsendable(
-            f"{line!r} is no header field, and no empty line is before it: correct that, or give "
-            "the addresses by --from and --to"
+            f"line {number}: {line!r} is neither a header field nor preceded by an empty line: "
+            "correct that, or give the addresses with --from and --to"
         )
     fields = _OBSOLETE_COLON.sub(rb"\1:", message[:end])
     return HeaderParser().parsestr(fields.decode("utf-8", "replace"))
@@ -128,7 +205,7 @@ def _parse_header(message: bytes) -> Message:
 def _prefix(header: Message) -> str:
     blocks = len(header.get_all("Resent-Date", ()))
     if blocks > 1:
-        raise Unsendable("more than one Resent- block: give the addresses by --from and --to")
+        raise Unsendable("more than one Resent- block: give the addresses with --from and --to")
     return "Resent-" if blocks else ""
 
 
@@ -136,17 +213,20 @@ def _sender(header: Message, prefix: str) -> str:
     for name in (prefix + "Sender", prefix + "From"):
         if addresses := _addresses(header, name):
             return addresses[0]
-    raise Unsendable(f"no address in {prefix}Sender or {prefix}From: give one by --from")
+    raise Unsendable(f"no address in {prefix}Sender or {prefix}From: give one with --from")
 
 
 def _addresses(header: Message, name: str) -> list[str]:
     addresses: list[str] = []
-    # A header has each once, by RFC 5322 section 3.6; real ones repeat them.
+    # RFC 5322 section 3.6 allows each field once; real headers repeat them.
     for field in header.get_all(name, ()):
         try:
             addresses += parse_addresses(field)
         except ValueError as error:
             raise Unsendable(f"{name} is {error}") from error
     if any("\N{REPLACEMENT CHARACTER}" in address for address in addresses):
-        raise Unsendable(f"{name} holds an address that is neither ASCII nor UTF-8")
-    return addresses
+        raise Unsendable(f"{name} contains an address that is neither ASCII nor UTF-8")
+    try:
+        return [fit(address) for address in addresses]
+    except ValueError as error:
+        raise Unsendable(f"{name}: {error}") from error

@@ -1,32 +1,103 @@
-"""`csmtplib bulk`: a campaign, from a template and tables of recipients or from messages."""
+"""`csmtplib bulk`: sends a campaign, from a template and tables of recipients or from messages."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from . import bulk_options, run_options
-from .conventions import Exit, Failure, lenient_stdout
+from .conventions import DEFAULT_SINK, Exit, Failure
+from .options import (
+    Parser,
+    add_run_options,
+    check_run_options,
+    count,
+    given_run_options,
+    parse_run_options,
+)
+from .streams import lenient_stdout
 
 if TYPE_CHECKING:
     from ..bulk.journal import Journal
-    from .display import Display
-    from .jobs import Messages
     from .plan import Plan
 
-# Faults that are told before anything is sent.
-_TOLD = 20
+_USAGE = """\
+csmtplib bulk --template FILE [--html FILE] [OPTION ...] TABLE...
+       csmtplib bulk [OPTION ...] MESSAGES..."""
+
+# 78 columns: it is read on terminals.
+_DESCRIPTION = """\
+Send a letter to each recipient in tables, or finished messages, over several
+connections. With --journal nothing is lost or sent twice if the run is
+stopped or killed: csmtplib resume continues it. Without --server no mail
+leaves this machine: it is filed in the Maildir ./csmtplib-sink."""
+
+_MANUAL = """\
+tables
+  .csv or .tsv (the first line names the columns), or .jsonl or .ndjson (one
+  object per line), in UTF-8, with one recipient per row. The address is in
+  the column email, e-mail, mail or address, or in the one that
+  --address-column names. An address that occurs twice gets one letter, and
+  is reported before anything is sent: see --duplicates.
+
+templates
+  A template is a file with header fields, an empty line and a text. Jinja2
+  inserts the values of a row: "Dear {{ name }}". --html adds a second part.
+  Date and Message-ID are added, and stay the same when the campaign is
+  resumed.
+    From: Ann <ann@shop.example>
+    To: {{ name }} <{{ email }}>
+    Subject: News from {{ city }}
+
+    Dear {{ name }}, ...
+
+messages
+  Files, mbox files and Maildirs. The envelope comes from the header, and Bcc
+  is removed: see csmtplib send --help.
+
+servers
+  As for csmtplib send: smtp://HOST, smtp+starttls://HOST, submission://HOST,
+  smtps://HOST, lmtp://HOST, lmtp+unix:/PATH, or sink:DIRECTORY, the embedded
+  server. Keep the password in a file that CSMTPLIB_PASSWORD_FILE names; a
+  journal never contains it.
+
+exit status
+    0  all recipients were accepted
+    1  some recipients were rejected
+   64  wrong usage, or the journal already contains a campaign
+   65  errors in the template, in rows or in messages; tables without rows
+   66  a file can't be read
+   69  the server is unreachable, has no valid certificate, or refuses the
+       session, all mail, or the first 50 recipients with the same reply
+       (unless --max-failed is given); or a package is missing
+   74  the journal, the metrics or the log can't be written
+   75  some recipients are deferred or not sent yet: use csmtplib resume
+   76  some are in doubt, and nothing else is left to do: see resume --help
+   77  the server refuses the login, or requires one
+   78  --server, or a file that it names, is invalid
+  130  interrupted, without a journal. The first Ctrl-C, or SIGTERM, waits for
+       the messages in progress, the second aborts them (in doubt if a whole
+       message may have left), the third ends the command at once.
+
+examples
+  csmtplib bulk --template letter.txt --dry-run recipients.csv
+  csmtplib bulk --template letter.txt --html letter.html recipients.csv
+  csmtplib bulk --server submission://news@mail.example --rate 50/s \\
+      --journal may.journal --template letter.txt recipients.csv
+  csmtplib resume may.journal
+  csmtplib report may.journal
+"""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Sends a campaign; its exit code is in the manual (bulk_options).
+    """Send a campaign, and return the exit code (see the manual).
 
     Raises Failure, and SystemExit for wrong usage.
     """
-    options = bulk_options.parse(arguments)
+    options = _parse(arguments)
     # Not for --help.
     from ..bulk.journal import JournalError
 
@@ -40,26 +111,29 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _bulk(options: argparse.Namespace) -> Exit:
-    from . import dry_run
+    from . import checks
+    from .campaign_run import CampaignRun
+    from .destination import SINK
     from .display import Display
     from .jobs import messages
     from .plan import to_parameters
-    from .sending import Sending
 
-    written = run_options.given(options)
-    run = run_options.run(written)
+    written = given_run_options(options)
+    run_options = parse_run_options(written)
     plan = _plan(options)
     items = messages(plan)
     display = Display(quiet=options.quiet, lines=options.verbose)
+    for remark in items.remarks:
+        display.say(remark)
     if options.dry_run:
-        return dry_run.show(items, options.limit or dry_run.FIRST, display)
+        return checks.show_first(items, options.limit or checks.FIRST, display)
     with ExitStack() as resources:
         journal = None
         if options.journal is not None:
-            journal = resources.enter_context(_new_journal(options.journal))
-        sending = Sending(
+            journal = resources.enter_context(_journal(options.journal))
+        campaign_run = CampaignRun(
             plan.server,
-            run,
+            run_options,
             display,
             options,
             resources,
@@ -69,12 +143,16 @@ def _bulk(options: argparse.Namespace) -> Exit:
         )
         total = items.count
         if plan.errors == "stop":
-            total = _check(items, display)
+            total = checks.check_all(items, display)
         if journal is not None:
-            if run.suppress is not None:
-                written["suppress"] = os.path.abspath(run.suppress)
-            journal.set_parameters(to_parameters(plan, total, written))
-        return sending.send(items, total, stop_at_fault=plan.errors == "stop")
+            if run_options.suppress is not None:
+                written["suppress"] = os.path.abspath(run_options.suppress)
+            if options.metrics is not None:
+                written["metrics"] = os.path.abspath(options.metrics)
+            journal.set_parameters(to_parameters(plan, total, written), replace=True)
+        elif not (options.quiet or options.server.startswith(SINK)):
+            display.say("without --journal this run can't be resumed if it is stopped or killed")
+        return campaign_run.send(items, total, stop_at_fault=plan.errors == "stop")
 
 
 def _plan(options: argparse.Namespace) -> Plan:
@@ -83,13 +161,16 @@ def _plan(options: argparse.Namespace) -> Plan:
 
     for name in options.sources:
         if name == "-":
-            raise Failure(Exit.USAGE, "standard input is read once: write it to a file")
-        if options.sources.count(name) > 1:
-            raise Failure(Exit.USAGE, f"{name} is named twice")
+            raise Failure(Exit.USAGE, "standard input can be read only once: write it to a file")
+        if [os.path.realpath(each) for each in options.sources].count(os.path.realpath(name)) > 1:
+            raise Failure(Exit.USAGE, f"{name} is given twice")
         if is_table(name) and options.template is None:
-            raise Failure(Exit.USAGE, f"{name} is a table: name a letter by --template")
+            raise Failure(Exit.USAGE, f"{name} is a table: give a letter with --template")
         if not is_table(name) and options.template is not None:
-            raise Failure(Exit.USAGE, f"{name} is no .csv, .tsv, .jsonl or .ndjson")
+            raise Failure(
+                Exit.USAGE,
+                f"{name} is not a table: its name must end with .csv, .tsv, .jsonl or .ndjson",
+            )
     try:
         sender = None if options.sender is None else parse_sender(options.sender)
     except ValueError as error:
@@ -105,46 +186,123 @@ def _plan(options: argparse.Namespace) -> Plan:
         list_unsubscribe=options.list_unsubscribe,
         verp=options.verp,
         errors=options.errors,
+        duplicates=options.duplicates,
         limit=options.limit,
         id=new_id(),
         date=now(),
     )
 
 
-def _new_journal(name: str) -> Journal:
+def _journal(name: str) -> Journal:
+    """Open the journal of a campaign that has not begun: a new one, or that of a run that ended
+    before its first message. Raises Failure for any other."""
     from ..bulk.journal import Journal
+    from .plan import is_of_campaign
 
     journal = Journal(name)
-    if journal.parameters() or journal.counts():
-        journal.close()
-        raise Failure(
-            Exit.USAGE, f"{name} holds a campaign already; resume it by: csmtplib resume {name}"
-        )
-    return journal
+    counts, parameters = journal.counts(), journal.parameters()
+    if not counts and (not parameters or is_of_campaign(parameters)):
+        return journal
+    journal.close()
+    shown = shlex.quote(name)
+    states = ", ".join(f"{count} {state}" for state, count in counts.items())
+    raise Failure(
+        Exit.USAGE,
+        f"{name} already contains a campaign ({states or 'of a program'}): csmtplib report {shown} "
+        f"shows its results, csmtplib resume {shown} sends the rest; give another --journal for "
+        "another campaign",
+    )
 
 
-def _check(items: Messages, display: Display) -> int:
-    """Makes all messages, and how many recipients they have.
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse the options. Exits on wrong usage."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.template is None:
+        for name in ("html", "verp", "address_column", "list_unsubscribe"):
+            if vars(options)[name]:
+                parser.error(f"--{name.replace('_', '-')} needs --template")
+    check_run_options(parser, options)
+    return options
 
-    Raises Failure where some can't be made, and tells the first of them.
-    """
-    from .jobs import Fault
 
-    recipients = 0
-    faults = []
-    count = 0
-    for item in display.checking(items, items.count):
-        if isinstance(item, Fault):
-            count += 1
-            if count <= _TOLD:
-                faults.append(item)
-        else:
-            to_addrs = item.mail.to_addrs
-            recipients += 1 if isinstance(to_addrs, str) else len(to_addrs)
-    if not count:
-        return recipients
-    for fault in faults:
-        display.say(f"{fault.where}: {fault.reason}")
-    code = Exit.NOINPUT if all(fault.unreadable for fault in faults) else Exit.DATAERR
-    faulty = "one is faulty" if count == 1 else f"{count} are faulty"
-    raise Failure(code, f"nothing was sent, as {faulty}; --errors aside leaves them out")
+def _parser() -> Parser:
+    parser = Parser(
+        prog="csmtplib bulk",
+        usage=_USAGE,
+        description=_DESCRIPTION,
+        epilog=_MANUAL,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "sources", nargs="+", metavar="SOURCE", help="table, or file, mbox or Maildir of messages"
+    )
+    parser.add_argument(
+        "--server",
+        metavar="URL",
+        default=DEFAULT_SINK,
+        help="server URL, see servers (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--journal",
+        metavar="FILE",
+        help="record results, so that csmtplib resume can continue",
+    )
+
+    group = parser.add_argument_group("messages")
+    group.add_argument(
+        "--template", metavar="FILE", help="the letter: header fields, an empty line, and the text"
+    )
+    group.add_argument("--html", metavar="FILE", help="add this HTML part to the letter")
+    group.add_argument(
+        "--from",
+        dest="sender",
+        metavar="ADDRESS",
+        help="sender of the envelope (default: the address in From)",
+    )
+    group.add_argument(
+        "--verp",
+        action="store_true",
+        help="use one sender address per recipient (VERP)",
+    )
+    group.add_argument(
+        "--address-column",
+        metavar="NAME",
+        help="column with the address (default: see tables)",
+    )
+    group.add_argument(
+        "--list-unsubscribe",
+        metavar="TEMPLATE",
+        help='add List-Unsubscribe (one-click for https): "https://x.example/u/{{ token }}"',
+    )
+    group.add_argument(
+        "--limit", metavar="N", type=_number, help="send only the first N rows or messages"
+    )
+    group.add_argument(
+        "--errors",
+        choices=["stop", "aside"],
+        default="stop",
+        help="faulty rows and messages: find them first, and send nothing (stop, the default), or "
+        "skip them (aside)",
+    )
+    group.add_argument(
+        "--duplicates",
+        choices=["skip", "send"],
+        default="skip",
+        help="rows with a repeated address: skip them (the default), or send to them, too",
+    )
+    group.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the first 3 (or --limit) messages, send nothing",
+    )
+    add_run_options(parser)
+    return parser
+
+
+def _number(text: str) -> int:
+    try:
+        return count(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

@@ -1,20 +1,16 @@
-"""What all commands have in common: exit codes, the way to fail, the option parser."""
+"""Conventions of all commands: exit codes, failures, and what to advise the user."""
 
 from __future__ import annotations
 
-import argparse
-import io
-import os
-import sys
+import shlex
 from enum import IntEnum
-from typing import NoReturn
 
-# Where nothing leaves this machine.
+# The default server. With it, no mail leaves this machine.
 DEFAULT_SINK = "sink:csmtplib-sink"
 
 
 class Exit(IntEnum):
-    """Exit codes: sysexits.h where it has one, as sendmail's callers expect."""
+    """Exit codes: those of sysexits.h where one fits, as callers of sendmail expect."""
 
     OK = 0
     REFUSED = 1
@@ -24,45 +20,47 @@ class Exit(IntEnum):
     UNAVAILABLE = 69
     IOERR = 74
     TEMPFAIL = 75
+    IN_DOUBT = 76  # EX_PROTOCOL: the server has not answered, and a retry might send twice
     NOPERM = 77
     CONFIG = 78
-    INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
+    INTERRUPTED = 130  # 128 + SIGINT, as in a shell
 
 
 class Failure(Exception):
-    """Ends the command: one line for the reader, and the exit code."""
+    """End the command with one line for the user, and this exit code."""
 
     def __init__(self, code: Exit, message: str) -> None:
         super().__init__(message)
         self.code = code
 
 
-def lacking(what: str, package: str) -> Failure:
-    """The end of a command that needs a package which is not there."""
-    return Failure(Exit.UNAVAILABLE, f"{what} needs {package}: pip install {package}")
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser of options that exits with EX_USAGE and one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(Exit.USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+def missing_package(what: str, package: str, extra: str) -> Failure:
+    """Return the failure of a command that needs a package which is not installed. extra: the extra
+    of csmtplib that installs it."""
+    return Failure(Exit.UNAVAILABLE, f"{what} needs {package}: pip install 'csmtplib[{extra}]'")
 
 
 def visible(text: str) -> str:
-    """The text with what a terminal would act on, or could not show, as escapes."""
+    """Return the text with the characters that a terminal would act on, or could not show, as
+    escapes."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def lenient_stdout() -> None:
-    """Letters that the terminal lacks are written as escapes: they are no reason to stop."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+def resume_advice(journal: str) -> str:
+    """Return how to send what was not sent, or was deferred."""
+    return f"to send the rest: csmtplib resume {shlex.quote(journal)}"
 
 
-def abandon_stdout() -> None:
-    """Gives up standard output after it failed."""
-    # What it holds would fail once more when the interpreter flushes it at the end.
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
-    os.close(null)
+def doubt_advice(count: int, journal: str | None) -> list[str]:
+    """Return how to decide about recipients in doubt, as lines; none if there are none."""
+    if not count:
+        return []
+    known = f"{count} in doubt: the server may or may not have accepted them"
+    if journal is None:
+        return [f"{known}; check its log before you send to them again"]
+    name = shlex.quote(journal)
+    return [
+        f"{known}; to list them: csmtplib report --state in-doubt {name}",
+        f"to send them again: csmtplib resume --in-doubt resend {name}",
+        f"to count them as accepted: csmtplib resume --in-doubt accept {name}",
+    ]

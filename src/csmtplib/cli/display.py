@@ -1,4 +1,4 @@
-"""How a run is watched: a bar on a terminal, else a line now and then."""
+"""Progress of a run: a bar on a terminal, else lines at intervals; long waits; the ticker."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..drive.performer import Waiting
 from .conventions import visible
 from .tally import Tally
 
@@ -21,25 +22,30 @@ _T = TypeVar("_T")
 _BAR_SECONDS = 0.1
 _LINE_SECONDS = 10.0
 
-# The rate that is shown is that of so many seconds.
+# The rate that is shown is the average of this many seconds.
 _RATE_SECONDS = 5.0
 
-# Before that there is none to speak of.
+# Before that, no rate is shown.
 _SETTLING_SECONDS = 0.5
 
-# With more digits than that, numbers don't fit beside each other.
+# After how many seconds a wait is reported, and after how many more a similar one.
+WAIT_SECONDS = 3.0
+WAIT_AGAIN_SECONDS = 60.0
+
+_TURN_SECONDS = 0.1
+
+# Larger numbers are abbreviated, so that several fit on a line.
 _EXACT = 100_000
 
 
 class Display:
-    """Shows where a run stands, on standard error.
+    """The progress of a run, on standard error.
 
-    quiet: only what say() is given. tick() may be called in another thread; `seconds` is how often
-    it should be.
+    quiet: shows only what say() is given. tick() may be called in another thread, every `seconds`.
     """
 
     def __init__(self, *, quiet: bool, lines: bool) -> None:
-        """lines: no bar, even on a terminal."""
+        """lines: show lines, no bar, even on a terminal."""
         self._quiet = quiet
         self._bar_type = None if quiet or lines or not sys.stderr.isatty() else _bar_type()
         self._bar: tqdm[None] | None = None
@@ -48,17 +54,17 @@ class Display:
         self.seconds = _LINE_SECONDS if self._bar_type is None else _BAR_SECONDS
 
     def checking(self, items: Iterable[_T], total: int | None) -> Iterable[_T]:
-        """The items, with a bar of their own where there is somebody to watch."""
+        """Return the items; on a terminal, iterating over them shows a bar of its own."""
         if self._bar_type is None:
             return items
-        # As an iterator, it looks at the clock only now and then.
+        # As an iterator, tqdm does not look at the clock for each item.
         watched: Iterable[_T] = self._bar_type(
             items, desc="checking", total=total, unit=" messages", mininterval=0.1, leave=False
         )
         return watched
 
     def begin(self, tally: Tally) -> None:
-        """Begins to show this."""
+        """Start to show the progress of this tally."""
         self._tally = tally
         self._past.append((time.monotonic(), 0))
         if self._bar_type is not None:
@@ -68,7 +74,7 @@ class Display:
             )
 
     def tick(self) -> None:
-        """Shows where it stands now."""
+        """Show the current state."""
         tally = self._tally
         if tally is None or self._quiet:
             return
@@ -82,7 +88,7 @@ class Display:
             self._bar.set_description_str(text)
 
     def say(self, line: str) -> None:
-        """Writes a line, whatever is in it."""
+        """Print a line above the bar, with unprintable characters escaped."""
         shown = f"csmtplib: {visible(line)}"
         if self._bar is None:
             print(shown, file=sys.stderr)
@@ -90,7 +96,7 @@ class Display:
             self._bar.write(shown, file=sys.stderr)
 
     def end(self) -> None:
-        """Takes the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -114,18 +120,72 @@ class Display:
         return (settled - before) / (now - since) if now - since > _SETTLING_SECONDS else 0.0
 
 
+class WaitReporter:
+    """Reports each long wait once, and similar ones at most once a minute."""
+
+    def __init__(self, say: Callable[[str], object]) -> None:
+        self._say = say
+        # By text: when the latest wait began that was reported with it, and when it was reported.
+        self._reported: dict[str, tuple[float, float]] = {}
+
+    def report(self, waits: Iterable[Waiting], now: float) -> None:
+        """Report those of the current waits that are due."""
+        # Several connections may wait for the same thing.
+        latest: dict[str, Waiting] = {}
+        oldest: dict[str, float] = {}
+        for each in waits:
+            oldest[each.what] = min(each.since, oldest.get(each.what, each.since))
+            if each.what not in latest or each.since > latest[each.what].since:
+                latest[each.what] = each
+        for what, wait in latest.items():
+            seconds = now - oldest[what]
+            reported, at = self._reported.get(what, (0.0, -WAIT_AGAIN_SECONDS))
+            if seconds < WAIT_SECONDS or oldest[what] <= reported or now - at < WAIT_AGAIN_SECONDS:
+                continue
+            self._reported[what] = wait.since, now
+            most = "" if wait.most is None else f", at most {wait.most:g} s"
+            self._say(f"waiting for {what}: {seconds:.0f} s so far{most}")
+
+
+class Ticker:
+    """Calls functions at intervals, in a thread of its own, while the context lasts."""
+
+    def __init__(self, *calls: tuple[float, Callable[[], object]]) -> None:
+        """calls: pairs of an interval in seconds (at least 0.1) and a function."""
+        self._calls = calls
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ticker", daemon=True)
+
+    def __enter__(self) -> Ticker:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        due = [time.monotonic() + seconds for seconds, _ in self._calls]
+        while not self._over.wait(_TURN_SECONDS):
+            now = time.monotonic()
+            for place, (seconds, call) in enumerate(self._calls):
+                if now >= due[place]:
+                    due[place] = now + seconds
+                    call()
+
+
 def _bar_type() -> Callable[..., Any] | None:
     try:
         from tqdm import tqdm
     except ImportError:
         return None
-    # Its own would be for other processes too, and take a while to import.
+    # The default lock also works across processes, and is slow to import.
     tqdm.set_lock(threading.RLock())
     return tqdm
 
 
 def _columns() -> int:
-    # Where a terminal echoes "^C" behind the bar, that is to stand on the same line.
+    # Leave room for the "^C" that a terminal echoes after the bar.
     return shutil.get_terminal_size().columns - 3
 
 

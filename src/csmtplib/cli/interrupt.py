@@ -1,4 +1,4 @@
-"""Ctrl-C and its like, made to wait for a moment where nothing is left in doubt."""
+"""Ctrl-C and SIGTERM, handled between turns of the loop that sends, so that no result is lost."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ _DEFAULT: dict[signal.Signals, Callable[[int, FrameType | None], object] | signa
 
 
 class Interrupt:
-    """While this context lasts, the first of these signals sets `requested`, and a SIGINT after it
+    """A context in which the first of these signals sets `requested`, a SIGINT after it sets
+    `insisted`, and only a third one raises KeyboardInterrupt.
+
+    The loop that sends checks both between its turns, because an exception at an arbitrary moment
+    would lose results. is_idle: set this while there are none to lose; then the second signal
     raises KeyboardInterrupt.
 
-    notice: a line that the first one writes to standard error. stop: what it calls; that has to be
-    fit for a signal handler.
+    notice: a line that the first signal prints on standard error. stop: called when either is set;
+    it must be safe in a signal handler.
     """
 
     def __init__(
@@ -31,7 +35,7 @@ class Interrupt:
         stop: Callable[[], object] | None = None,
         signals: Sequence[signal.Signals] = (signal.SIGINT,),
     ) -> None:
-        self.requested = False
+        self.requested = self.insisted = self.is_idle = False
         self._notice = b"" if notice is None else f"csmtplib: {notice}\n".encode()
         self._stop = stop
         self._signals = signals
@@ -40,7 +44,8 @@ class Interrupt:
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
             for number in self._signals:
-                # Where it is ignored, as in the background, or somebody else's, it stays so.
+                # Keep the handler if the signal is ignored, as in the background, or handled by
+                # somebody else.
                 if signal.getsignal(number) is _DEFAULT[number]:
                     signal.signal(number, self._handle)
                     self._installed.append(number)
@@ -51,13 +56,16 @@ class Interrupt:
             signal.signal(number, _DEFAULT[number])
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
-            if number == signal.SIGINT:
-                raise KeyboardInterrupt
+        if not self.requested:
+            self.requested = True
+            # Not print(): it may be what was interrupted.
+            with contextlib.suppress(OSError):
+                os.write(_STDERR, self._notice)
+        elif number != signal.SIGINT:
             return
-        self.requested = True
-        # Not by print(), which may be what was interrupted.
-        with contextlib.suppress(OSError):
-            os.write(_STDERR, self._notice)
+        elif self.insisted or self.is_idle:
+            raise KeyboardInterrupt
+        else:
+            self.insisted = True
         if self._stop is not None:
             self._stop()

@@ -1,4 +1,4 @@
-"""The messages of a plan, made one by one: of a template and tables, or as they stand in files."""
+"""The messages of a plan, made one by one: from a template and tables, or from files."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from .. import kernel
 from ..bulk.delivery import Job
+from ..bulk.keys import KeySet
+from ..compose.rows import RowError, columns, read_rows
 from ..protocol import limits
-from ..protocol.envelope import strict_path
+from ..protocol.envelope import mailbox_key, strict_path
 from ..protocol.mail_object import MailObject, Unsendable
 from . import sources
 from .addressing import Addressing, without_bcc
-from .conventions import Exit, Failure, lacking
+from .conventions import Exit, Failure, missing_package
+from .duplicates import find, fold, scan
 from .plan import Plan, is_table
 
 if TYPE_CHECKING:
@@ -28,11 +31,14 @@ if TYPE_CHECKING:
 
 
 class Fault(NamedTuple):
-    """Why there is no job for a row or a message, and where that is ("file:line", or its file)."""
+    """Why there is no job for a row or a message, and where it is ("file:line", or its file).
+    unreadable: whether the file of a message can't be read. ends_table: whether no row after it
+    could be read."""
 
     where: str
     reason: str
     unreadable: bool = False
+    ends_table: bool = False
 
 
 Item: TypeAlias = "Job | Fault"
@@ -40,68 +46,92 @@ Item: TypeAlias = "Job | Fault"
 
 @dataclass(frozen=True, slots=True)
 class Messages:
-    """The jobs of a plan. They can be made as often as is wanted, and are the same each time.
+    """The jobs of a plan. They can be iterated over repeatedly, and are the same each time.
 
-    count: how many rows or messages there are, None where that takes a reading of all.
+    count: the number of rows or messages, without skipped duplicates; None if that requires reading
+    all of them. remarks: warnings about the plan, to be reported before anything is sent.
     """
 
     plan: Plan
     count: int | None
+    remarks: list[str]
     _campaign: Campaign | None
+    _repeated: KeySet | None
 
     def __iter__(self) -> Iterator[Item]:
-        """Each job, or the fault in its place. Raises Failure where a file can't be read."""
-        return itertools.islice(self._all(), self.plan.limit)
+        """Yield each job, or the fault in its place. Raises Failure if a file can't be read."""
+        return (item for item in itertools.islice(self._all(), self.plan.limit) if item is not None)
 
-    def _all(self) -> Iterator[Item]:
-        for name in self.plan.sources:
-            if self._campaign is None:
+    def _all(self) -> Iterator[Item | None]:
+        """Yield each item, and None for a duplicate."""
+        if self._campaign is None:
+            for name in self.plan.sources:
                 yield from _of_files(self.plan, name)
-            else:
-                yield from _of_rows(self.plan, name, self._campaign)
+            return
+        repeated = self._repeated if self.plan.duplicates == "skip" else None
+        made = KeySet()
+        for name in self.plan.sources:
+            for item in _of_rows(self.plan, name, self._campaign):
+                if repeated is None or isinstance(item, Fault):
+                    yield item
+                    continue
+                address = item.mail.to_addrs
+                assert isinstance(address, str)
+                # The first row that a letter can be made from gets it.
+                is_again = fold(address) in repeated and not made.add(mailbox_key(address))
+                yield None if is_again else item
 
 
 def messages(plan: Plan) -> Messages:
-    """The messages of a plan, its template compiled and its files looked at.
+    """Compile the template of a plan, check its files, and return its messages.
 
-    Raises Failure for what is no template, what is no table, and files that can't be read.
+    Raises Failure for an invalid template, a table that is invalid or has no rows, and files that
+    can't be read.
     """
     if plan.template is None:
         for name in plan.sources:
             _require_file(plan, name)
-        return Messages(plan, None, None)
-    return Messages(plan, _count(plan), _campaign(plan))
-
-
-def _count(plan: Plan) -> int:
-    from ..compose import rows
-
-    count = 0
+        return Messages(plan, None, [], None, None)
     for name in plan.sources:
-        _require_file(plan, name)
-        path = plan.path(name)
-        try:
-            # What is wrong with the first line is wrong with the table.
-            next(rows.read_rows(path, address_column=plan.address_column), None)
-            count += rows.count_rows(path)
-        except rows.RowError as error:
-            raise Failure(Exit.DATAERR, f"{name}:{error.line}: {error.message}") from error
-        except OSError as error:
-            raise _unreadable(name, error) from error
-    return count if plan.limit is None else min(count, plan.limit)
+        _require_table(plan, name)
+    campaign, remarks = _campaign(plan)
+    try:
+        found = scan(plan)
+        if not found.count:
+            raise Failure(Exit.DATAERR, f"{', '.join(plan.sources)}: no recipients")
+        count = found.count
+        if found.repeated is not None:
+            duplicates = find(plan, found.repeated)
+            remarks += duplicates.lines
+            count -= duplicates.count if plan.duplicates == "skip" else 0
+    except OSError as error:
+        raise _unreadable(error.filename, error) from error
+    return Messages(plan, count, remarks, campaign, found.repeated)
 
 
-def _campaign(plan: Plan) -> Campaign:
+def _require_table(plan: Plan, name: str) -> None:
+    _require_file(plan, name)
+    try:
+        # An error in the first line concerns the whole table.
+        next(read_rows(plan.path(name), address_column=plan.address_column), None)
+    except RowError as error:
+        raise Failure(Exit.DATAERR, f"{name}:{error.line}: {error.message}") from error
+    except OSError as error:
+        raise _unreadable(name, error) from error
+
+
+def _campaign(plan: Plan) -> tuple[Campaign, list[str]]:
+    """Return the campaign of a plan, and warnings about its letter."""
     assert plan.template is not None
     try:
         from ..compose.campaign import Campaign
         from ..compose.letter import Letter
     except ImportError as error:
-        raise lacking("--template", "jinja2") from error
+        raise missing_package("--template", "jinja2", "cli") from error
     html = None if plan.html is None else plan.path(plan.html)
     try:
         letter = Letter(plan.path(plan.template), html)
-        return Campaign(
+        campaign = Campaign(
             letter=letter,
             sender=_author(letter) if plan.sender is None else plan.sender,
             id=plan.id,
@@ -109,23 +139,35 @@ def _campaign(plan: Plan) -> Campaign:
             verp=plan.verp,
             list_unsubscribe=plan.list_unsubscribe,
         )
+        return campaign, _remarks(plan, letter)
     except OSError as error:
         raise _unreadable(error.filename or plan.template, error) from error
     except ValueError as error:
         raise Failure(Exit.DATAERR, str(error)) from error
 
 
+def _remarks(plan: Plan, letter: Letter) -> list[str]:
+    """Check a letter against each table, and return warnings. Raises Failure for errors."""
+    remarks: dict[str, None] = {}
+    for name in plan.sources:
+        names, all_rows = columns(plan.path(name), address_column=plan.address_column)
+        try:
+            remarks |= dict.fromkeys(letter.check(names, all_rows=all_rows))
+        except ValueError as error:
+            which = f" ({name})" if len(plan.sources) > 1 else ""
+            raise Failure(Exit.DATAERR, f"{error}{which}") from error
+    return [f"warning: {remark}" for remark in remarks]
+
+
 def _author(letter: Letter) -> str:
-    """The address in From, which is to be the same in all messages."""
+    """Return the address in From. Raises Failure unless it is the same in all messages."""
     field = next(field for field in letter.fields if field.name.lower() == "from")
     if not field.constant:
-        raise Failure(Exit.USAGE, "From is not the same in all messages: give a sender by --from")
+        raise Failure(Exit.USAGE, "From is not the same in all messages: give a sender with --from")
     return parseaddr(field.octets({}).decode().partition(":")[2].strip())[1]
 
 
 def _of_rows(plan: Plan, name: str, campaign: Campaign) -> Iterator[Item]:
-    from ..compose.rows import RowError, read_rows
-
     try:
         for row in read_rows(plan.path(name), address_column=plan.address_column):
             try:
@@ -133,7 +175,7 @@ def _of_rows(plan: Plan, name: str, campaign: Campaign) -> Iterator[Item]:
                     raise row
                 job = campaign.job(name, row)
             except RowError as error:
-                yield Fault(f"{name}:{error.line}", error.message)
+                yield Fault(f"{name}:{error.line}", error.message, ends_table=error.ends_table)
             else:
                 yield job
     except OSError as error:
@@ -147,7 +189,7 @@ def _of_files(plan: Plan, name: str) -> Iterator[Item]:
         (source,) = sources.open_all([path], io.BytesIO(), resources)
         for mail in source.mails:
             if os.path.isdir(path):
-                # Mail programs move a message and add flags; the rest of its name stays.
+                # Mail programs move a message and add flags; the rest of its name is stable.
                 file = os.path.basename(mail.origin).partition(":")[0]
                 key = os.path.join(name, file)
             else:
@@ -166,13 +208,13 @@ def _of_files(plan: Plan, name: str) -> Iterator[Item]:
 
 
 def _check(sender: str, recipients: object, content: bytes) -> None:
-    """Raises ValueError for a message that no server is to be sent."""
+    """Raise ValueError for a message that must not be sent to any server."""
     assert isinstance(recipients, list)
     for address in (sender, *recipients):
         strict_path(address)
     longest, has_nul, _ = kernel.survey(content)
     if has_nul:
-        raise Unsendable("the message holds a NUL octet, which SMTP does not carry")
+        raise Unsendable("the message contains a NUL octet, which SMTP does not allow")
     if longest > limits.MESSAGE_LINE_OCTETS:
         raise Unsendable(
             f"a line of the message is longer than {limits.MESSAGE_LINE_OCTETS} octets: encode its "
@@ -182,12 +224,14 @@ def _check(sender: str, recipients: object, content: bytes) -> None:
 
 def _require_file(plan: Plan, name: str) -> None:
     try:
-        # Of the name as it is: "file/" is no file.
+        # stat() gets the name itself: "file/" is not a file.
         mode = os.stat(plan.path(name)).st_mode
     except OSError as error:
         raise _unreadable(name, error) from error
     if not (stat.S_ISREG(mode) or (stat.S_ISDIR(mode) and not is_table(name))):
-        raise Failure(Exit.NOINPUT, f"{name}: no file; it is read more than once")
+        raise Failure(
+            Exit.NOINPUT, f"{name}: not a regular file; it must be, as it is read more than once"
+        )
 
 
 def _unreadable(name: object, error: OSError) -> Failure:

@@ -1,12 +1,13 @@
-"""Where a run stands, for Prometheus: a file that node_exporter's textfile collector reads."""
+"""The counts of a run for Prometheus, in a file for node_exporter's textfile collector."""
 
 from __future__ import annotations
 
+import importlib.util
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from .conventions import Exit, Failure, lacking
+from .conventions import Exit, Failure, missing_package
 from .tally import Tally
 
 if TYPE_CHECKING:
@@ -15,15 +16,26 @@ if TYPE_CHECKING:
 SECONDS = 5.0
 
 
+def of_first_run(path: str | None, say: Callable[[str], None]) -> str | None:
+    """Return the file of the campaign's first run, which later runs keep up to date. Return None if
+    there is none, or if it can't be updated; then say so."""
+    if path is not None and importlib.util.find_spec("prometheus_client") is None:
+        say(
+            f"{path} is not updated: {missing_package('--metrics', 'prometheus_client', 'metrics')}"
+        )
+        return None
+    return path
+
+
 class Textfile:
-    """The file, which is replaced as a whole at each write()."""
+    """The file, which each write() replaces as a whole."""
 
     def __init__(self, path: str, tally: Tally, campaign: str) -> None:
-        """Writes it for the first time. Raises Failure where that is not possible."""
+        """Write it for the first time. Raises Failure if that is not possible."""
         try:
             import prometheus_client
         except ImportError as error:
-            raise lacking("--metrics", "prometheus_client") from error
+            raise missing_package("--metrics", "prometheus_client", "metrics") from error
         self._path = path
         self._tally = tally
         self._campaign = campaign
@@ -35,7 +47,7 @@ class Textfile:
             raise Failure(Exit.IOERR, reason)
 
     def write(self) -> str | None:
-        """Writes what is so now; what went wrong, if anything did."""
+        """Write the current counts. Return an error message if that fails, else None."""
         try:
             self._write(self._path, self._registry)
         except OSError as error:
@@ -43,7 +55,7 @@ class Textfile:
         return None
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics, as a registry asks for them."""
+        """Yield the metrics; called by the registry."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
         tally, status = self._tally, self._tally.status
@@ -55,7 +67,7 @@ class Textfile:
         for count, state in (
             (status.accepted, "accepted"),
             (status.rejected, "rejected"),
-            (status.in_doubt, "in doubt"),
+            (tally.in_doubt, "in doubt"),
             (status.suppressed, "suppressed"),
             (status.settled_before, "settled before"),
             (tally.left_out + tally.unreadable, "left out"),
@@ -64,9 +76,13 @@ class Textfile:
         yield results
         for name, value, text in (
             ("waiting_recipients", status.waiting, "Recipients that are deferred."),
-            ("queued_recipients", status.queued, "Recipients that are taken up and not sent."),
-            ("connections", status.connections, "Connections that are open."),
-            ("started_timestamp_seconds", self._started, "When this run was started."),
+            (
+                "queued_recipients",
+                status.queued,
+                "Recipients that are queued and not sent yet.",
+            ),
+            ("connections", status.connections, "Open connections."),
+            ("started_timestamp_seconds", self._started, "When this run started."),
             ("updated_timestamp_seconds", time.time(), "When this file was written."),
         ):
             gauge = GaugeMetricFamily(f"csmtplib_{name}", text, labels=["campaign"])

@@ -1,4 +1,4 @@
-"""What a campaign is: its recipients and messages, and how the journal keeps that."""
+"""The plan of a campaign: its recipients and messages, and how a journal records it."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from .destination import SINK
 
 _CHUNK = 1 << 20
 
-# What a table of recipients is named like. Anything else holds messages.
+# The suffixes of tables of recipients. Anything else contains messages.
 _TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What shapes the messages of a campaign: with the same plan, and the same files, the same
-    octets come out.
+    """Everything that determines the messages of a campaign: the same plan and files give the same
+    bytes.
 
-    directory: where names of files start from. sources: tables of recipients with a template, or
-    messages without one. id: names the campaign in its Message-IDs. date: of all its messages.
-    limit: how many rows or messages there are at most.
+    directory: what names of files are relative to. sources: tables of recipients with a template,
+    or messages without one. duplicates: whether a row whose address had a letter gets another one
+    ("send") or not ("skip"). id: identifies the campaign in its Message-IDs. date: the Date of all
+    its messages. limit: the maximum number of rows or messages.
     """
 
     directory: str
@@ -43,40 +44,42 @@ class Plan:
     list_unsubscribe: str | None
     verp: bool
     errors: str
+    duplicates: str
     limit: int | None
     id: str
     date: datetime
 
     def path(self, name: str) -> str:
-        """Where a file of the plan is."""
+        """Return the path of a file of the plan."""
         return os.path.join(self.directory, name)
 
     def files(self) -> Iterator[str]:
-        """The files whose content is a part of the plan, by name."""
+        """Yield the names of the files whose content is part of the plan."""
         for name in (*self.sources, self.template, self.html):
-            # A Maildir's mail programs may touch it at any time.
+            # Mail programs may change a Maildir at any time.
             if name is not None and not os.path.isdir(self.path(name)):
                 yield name
 
 
 def new_id() -> str:
-    """An id for a campaign that no other has."""
+    """Return a unique id for a campaign."""
     return secrets.token_hex(8)
 
 
 def now() -> datetime:
-    """The date of a campaign that starts now; header fields know no fractions of a second."""
+    """Return the date of a campaign that starts now, without fractions of a second, which header
+    fields don't have."""
     return datetime.now(timezone.utc).astimezone().replace(microsecond=0)
 
 
 def is_table(name: str) -> bool:
-    """Whether a source holds recipients, and no messages."""
+    """Return whether a source contains recipients, not messages."""
     return name.lower().endswith(_TABLES)
 
 
 def _recorded(url: str) -> str:
-    """A server URL that is right, without what must not be in a file, nor depend on where it is
-    read."""
+    """Return a valid server URL in the form for a journal: without password, and with an absolute
+    path of a sink."""
     if url.startswith(SINK):
         return f"{SINK}{os.path.abspath(url.removeprefix(SINK))}"
     parts = urlsplit(url)
@@ -85,8 +88,8 @@ def _recorded(url: str) -> str:
 
 
 def to_parameters(plan: Plan, total: int | None, run: Mapping[str, Any]) -> dict[str, str]:
-    """A plan, how many recipients it has, if that is known, and the options of its run, as a
-    journal keeps them. Raises Failure where a file can't be read."""
+    """Return a plan, the number of its recipients, if known, and the options of its run in the form
+    for a journal. Raises Failure if a file can't be read."""
     parameters = {
         "version": __version__,
         "run": json.dumps(run),
@@ -104,10 +107,15 @@ def to_parameters(plan: Plan, total: int | None, run: Mapping[str, Any]) -> dict
     return parameters
 
 
-def from_parameters(parameters: Mapping[str, str]) -> tuple[Plan, int | None, dict[str, Any]]:
-    """What to_parameters() was given, but for the password of the server.
+def is_of_campaign(parameters: Mapping[str, str]) -> bool:
+    """Return whether to_parameters() of any version has made them."""
+    return {"version", "run", "files"} <= parameters.keys()
 
-    Raises Failure for files that have changed, and for what no `bulk` of this version has written.
+
+def from_parameters(parameters: Mapping[str, str]) -> tuple[Plan, int | None, dict[str, Any]]:
+    """Return what to_parameters() was given, except for the password of the server.
+
+    Raises Failure if a file has changed, and for parameters that this version can't read.
     """
     try:
         plan = Plan(
@@ -121,6 +129,8 @@ def from_parameters(parameters: Mapping[str, str]) -> tuple[Plan, int | None, di
             list_unsubscribe=parameters.get("list_unsubscribe"),
             verp=json.loads(parameters["verp"]),
             errors=parameters["errors"],
+            # Journals without it are from versions that always sent duplicates.
+            duplicates=parameters.get("duplicates", "send"),
             limit=json.loads(parameters.get("limit", "null")),
             id=parameters["id"],
             date=datetime.fromisoformat(parameters["date"]),
@@ -132,15 +142,15 @@ def from_parameters(parameters: Mapping[str, str]) -> tuple[Plan, int | None, di
         version = parameters.get("version", "unknown")
         raise Failure(
             Exit.DATAERR,
-            f"the journal holds no campaign that csmtplib {__version__} can resume; it was written "
-            f"by version {version}",
+            f"csmtplib {__version__} can't resume the campaign in this journal: it was written by "
+            f"version {version}",
         ) from error
     for path, digest in files.items():
         if _sha256(path) != digest:
             raise Failure(
                 Exit.DATAERR,
-                f"{path} has changed since the campaign was started: put it back as it was, or "
-                "start a campaign with a new journal",
+                f"{path} has changed since the campaign was started: restore it, or start a new "
+                "campaign with a new journal",
             )
     return plan, total, run
 

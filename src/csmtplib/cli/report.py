@@ -1,85 +1,103 @@
-"""`csmtplib report`: what became of a campaign, by its journal; also while it runs."""
+"""`csmtplib report`: shows the results of a campaign from its journal, also while it runs."""
 
 from __future__ import annotations
 
 import argparse
-import sys
+import os
 from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
-from .conventions import Exit, Failure, Parser, abandon_stdout, lenient_stdout
+from .conventions import Exit, Failure, missing_package
+from .options import Parser
+from .streams import lenient_stdout, writing_stdout
+
+if TYPE_CHECKING:
+    from ..bulk.journal_view import JournalView
+
+# A line of the plot has at most this many points, one of these steps in seconds apart.
+_POINTS = 120
+_STEPS = (1, 2, 5, 10, 30, 60, 300, 900, 3600, 21600, 86400)
+
+_STATES = ("accepted", "rejected", "deferred", "in doubt")
+_COLOURS = ("tab:blue", "tab:red", "tab:orange", "tab:purple")
 
 _DESCRIPTION = """\
-Tells what became of a campaign that has a journal (csmtplib bulk --journal),
-while it runs and after it."""
+Show the results of a campaign that has a journal (csmtplib bulk --journal),
+while it runs and afterwards."""
 
 _MANUAL = """\
 formats
-  table   to be read: the campaign, its states, the domains with the most
+  table   text for people: the campaign, its states, the domains with the most
           recipients, and the most frequent replies
-  csv     a line for each recipient, below the names of the columns: key,
-          address, state, code, enhanced, text, attempts, host, time
-  jsonl   the same, a JSON object a line
-  With --by, a line for each domain, or for each code, enhanced code and
-  state, in each of the formats.
+  csv     one line per recipient, after a line with the names of the columns:
+          key, address, state, code, enhanced, text, attempts, host, time
+  jsonl   the same, one JSON object per line
+  With --by, every format has one line per domain, or per code, enhanced code
+  and state. With --state, one line per recipient.
 
-  key names the row or the message ("recipients.csv:2" for line 2). text is
-  that of the last reply, and what went wrong.
+  key identifies the row or the message ("recipients.csv:2" for line 2). text
+  is that of the last reply, or describes the error.
 
 states
-  accepted   the server has taken the message
-  rejected   it will not, or was asked too often
-  deferred   it did not yet; csmtplib resume tries again
-  in doubt   the message had left and no answer came: it may have arrived
+  accepted   the server has accepted the message
+  rejected   the server has rejected it, or has deferred it too often
+  deferred   the server has not accepted it yet; csmtplib resume retries
+  in doubt   the message was sent and no reply came: it may have arrived;
+             csmtplib resume --in-doubt resend sends it again, and
+             csmtplib resume --in-doubt accept counts it as accepted
   queued     not sent yet
-  armed      under way at this moment
+  sending    in progress at this moment; in doubt if its run was killed
 
 exit status
-    0  told
+    0  the report is complete
    64  wrong usage
-   65  there are no results yet to be plotted
+   65  there are no results to plot yet
+   66  the journal does not exist
    69  a package is missing
    74  the journal can't be read, or the output can't be written
 
 examples
   csmtplib report may.journal
   csmtplib report --by code may.journal
+  csmtplib report --state in-doubt may.journal
   csmtplib report --format csv may.journal > results.csv
   csmtplib report --plot rate.svg may.journal
 """
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Reports; its exit code is in the manual. Raises Failure, and SystemExit for wrong usage."""
+    """Print a report, and return the exit code (see the manual).
+
+    Raises Failure, and SystemExit for wrong usage.
+    """
     options = _parse(arguments)
     # Not for --help.
-    from ..bulk.journal_format import JournalError
+    from ..bulk.journal_format import JournalError, NoCampaign
     from ..bulk.journal_view import JournalView
+    from . import report_table, results
 
     lenient_stdout()
+    if not os.path.exists(options.journal):
+        raise Failure(Exit.NOINPUT, f"{options.journal}: there is no such journal")
+    state = None if options.state is None else options.state.replace("-", " ")
     try:
-        with JournalView(options.journal) as view:
+        with writing_stdout(), JournalView(options.journal) as view:
             if options.plot is not None:
-                from . import plot
-
-                plot.draw(view, options.plot)
+                _plot(view, options.plot)
             if options.format == "table":
-                from . import report_table
-
-                report_table.show(view, options.by)
+                report_table.print_report(view, options.by, state, options.journal)
             else:
-                from . import report_rows
-
-                report_rows.show(view, options.by, options.format)
-        sys.stdout.flush()
+                results.write_report(view, options.by, options.format, state)
+    except NoCampaign:
+        # Its run is about to write it, or was killed before that.
+        with writing_stdout():
+            if options.format == "table":
+                print(report_table.NOTHING)
+            else:
+                results.write_empty_report(options.by, options.format)
     except JournalError as error:
         raise Failure(Exit.IOERR, str(error)) from error
-    except BrokenPipeError:
-        # As by "| head": who reads has seen enough.
-        abandon_stdout()
-        return Exit.IOERR
-    except OSError as error:
-        abandon_stdout()
-        raise Failure(Exit.IOERR, f"standard output: {error.strerror or error}") from error
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     return Exit.OK
@@ -94,18 +112,64 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("journal", metavar="JOURNAL", help="the file that bulk --journal names")
+    parser.add_argument(
+        "journal", metavar="JOURNAL", help="the file that was given to bulk --journal"
+    )
     parser.add_argument(
         "--format",
         choices=["table", "csv", "jsonl"],
         default="table",
-        help="see formats (default: %(default)s)",
+        help="output format, see formats (default: %(default)s)",
     )
-    parser.add_argument("--by", choices=["domain", "code"], help="counts, not recipients")
     parser.add_argument(
-        "--plot", metavar="FILE", help="draw the rate over time into FILE.svg or FILE.png as well"
+        "--state",
+        choices=["accepted", "rejected", "deferred", "in-doubt", "queued", "sending"],
+        help="list the recipients in this state, one per line",
+    )
+    parser.add_argument(
+        "--by", choices=["domain", "code"], help="count recipients by domain, or by code and state"
+    )
+    parser.add_argument(
+        "--plot",
+        metavar="FILE",
+        help="also draw the rate over time, to a file that ends with .svg or .png",
     )
     options = parser.parse_args(arguments)
+    if options.state is not None and options.by is not None:
+        parser.error("--state lists recipients, --by counts them: give one of them")
     if options.plot is not None and not options.plot.lower().endswith((".svg", ".png")):
-        parser.error(f"--plot: a file that ends with .svg or .png, not {options.plot!r}")
+        parser.error(f"--plot: the file must end with .svg or .png, not {options.plot!r}")
     return options
+
+
+def _plot(view: JournalView, path: str) -> None:
+    """Draw the results per second, one line for each state. Raises Failure and JournalError."""
+    try:
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise missing_package("--plot", "matplotlib", "plot") from error
+    first, last = view.span()
+    if first is None or last is None:
+        raise Failure(Exit.DATAERR, "there are no results to plot yet")
+    step = next((each for each in _STEPS if (last - first) / each <= _POINTS), _STEPS[-1])
+    counts = {(at, state): count for at, state, count in view.over_time(step)}
+    begin, end = (int(time // step) * step for time in (first, last))
+    # Begin and end at zero: a single point would not be visible as a line.
+    times = range(begin - step, end + 2 * step, step)
+    with rc_context({"date.converter": "concise"}):
+        figure = Figure(figsize=(8, 4), layout="constrained")
+        axes: Any = figure.add_subplot()
+        for state, colour in zip(_STATES, _COLOURS, strict=True):
+            rates = [counts.get((at, state), 0) / step for at in times]
+            if any(rates):
+                moments = [datetime.fromtimestamp(at) for at in times]
+                axes.plot(moments, rates, label=state, color=colour)
+        axes.set_ylabel("recipients/s")
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+        axes.legend()
+        try:
+            figure.savefig(path)
+        except OSError as error:
+            raise Failure(Exit.IOERR, f"--plot {path}: {error.strerror or error}") from error

@@ -1,4 +1,4 @@
-"""`csmtplib run`: an unmodified program, with csmtplib where it imports smtplib."""
+"""`csmtplib run`: runs an unmodified program, with csmtplib where it imports smtplib."""
 
 from __future__ import annotations
 
@@ -14,22 +14,27 @@ from types import ModuleType, TracebackType
 from typing import Any, TypeAlias
 
 from ..swap import install
-from .conventions import Parser
+from .options import Parser
 
 ExceptHook: TypeAlias = Callable[[type[BaseException], BaseException, TracebackType | None], object]
 
 _DESCRIPTION = """\
-Runs a program as `python SCRIPT` or `python -m MODULE` would, after csmtplib.install():
-its `import smtplib` gives csmtplib. Other Python processes that it starts are not covered.
+Run a program like `python SCRIPT` or `python -m MODULE`, after
+csmtplib.install(): its `import smtplib` gets csmtplib. Other Python processes
+that it starts are not affected.
 """
 
-# What Python exits with for a script that it can't open.
+# The exit code of Python for a script that it can't open.
 _CANNOT_OPEN = 2
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Runs a program, and returns 0 where it ends; what it raises, SystemExit too, passes."""
-    options = _parser().parse_args(arguments)
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse the program and its arguments. Exits on wrong usage."""
+    return _parser().parse_args(arguments)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run a program until it ends. Exceptions of the program propagate, including SystemExit."""
     install()
     _become_main()
     try:
@@ -40,11 +45,10 @@ def main(arguments: Sequence[str]) -> int:
         else:
             _run_script(options.program, options.arguments)
     except BaseException:
-        # Shown by the interpreter on its way out, which also knows the exit code, by a signal for
+        # The interpreter prints the traceback and sets the exit status, also that of SIGINT for
         # KeyboardInterrupt.
         sys.excepthook = _without_our_frames(sys.excepthook)
         raise
-    return 0
 
 
 def _parser() -> Parser:
@@ -55,20 +59,22 @@ def _parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("-m", action="store_true", dest="module", help="run a module, by its name")
+    parser.add_argument(
+        "-m", action="store_true", dest="module", help="run a module, like python -m"
+    )
     parser.add_argument(
         "program",
         metavar="SCRIPT",
-        help="a file, or a directory or zip file that holds __main__.py",
+        help="file, or directory or zip file with a __main__.py",
     )
     parser.add_argument(
-        "arguments", nargs=argparse.REMAINDER, metavar="ARGUMENT", help="the program's own"
+        "arguments", nargs=argparse.REMAINDER, metavar="ARGUMENT", help="arguments of the program"
     )
     return parser
 
 
 def _become_main() -> None:
-    """Gives the program a __main__ of its own. It stays: threads and exit handlers outlive us."""
+    """Give the program a __main__ of its own. It stays: threads and exit handlers outlive us."""
     module = ModuleType("__main__")
     vars(module)["__builtins__"] = builtins
     if sys.version_info < (3, 14):
@@ -80,13 +86,13 @@ def _run_module(name: str, arguments: list[str]) -> None:
     sys.argv[:] = ["-m", *arguments]
     if _has_own_directory():
         sys.path[0] = os.getcwd()
-    # What `python -m` itself calls; runpy.run_module() would take __main__ away at the end.
+    # This is what `python -m` calls; runpy.run_module() would remove __main__ at the end.
     runpy._run_module_as_main(name)  # type: ignore[attr-defined]
 
 
 def _run_directory(path: str, arguments: list[str]) -> None:
     sys.argv[:] = [path, *arguments]
-    # Python's -P leaves out a script's directory, and not this.
+    # Python's -P omits the directory of a script, but not this one.
     sys.path[: 1 if _has_own_directory() else 0] = [os.path.abspath(path)]
     runpy._run_module_as_main("__main__", False)  # type: ignore[attr-defined]
 
@@ -115,7 +121,7 @@ def _run_script(script: str, arguments: list[str]) -> None:
 
 
 def _has_own_directory() -> bool:
-    """Whether sys.path[0] is where we were found, to be replaced by what the program expects."""
+    """Return whether sys.path[0] is our own directory, to be replaced by that of the program."""
     return not (sys.flags.isolated or getattr(sys.flags, "safe_path", False))
 
 

@@ -1,4 +1,4 @@
-"""What the reader of a run is told: outcomes, a progress bar, a summary, the exit code."""
+"""The report of `csmtplib send`: outcomes, progress bar, summary, exit code."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..protocol.outcome import Outcome, State
-from .conventions import Exit, visible
+from .conventions import Exit, doubt_advice, visible
 from .sources import Mail
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-# Messages from which on a run takes long enough to be watched.
+# From this many messages on, a run takes long enough for a progress bar.
 _LONG = 200
 _BAR_SECONDS = 0.5
 
 
 class Report:
-    """Counts what becomes of messages and says it: to standard output each outcome, where that is
-    asked for; to standard error what went wrong, the progress and the summary.
+    """Counts the outcomes of messages, and prints them: with --verbose each one on standard output;
+    on standard error failures, progress and the summary.
 
-    `destination` follows "3 messages " in the summary.
+    destination: follows "3 messages " in the summary.
     """
 
     def __init__(self, destination: str, *, verbose: bool, quiet: bool) -> None:
@@ -37,10 +37,10 @@ class Report:
         self._unsendable = 0
         self._unreadable = 0
         self._outcomes: Counter[State] = Counter()
-        self._stopped = False
+        self._stopped: Exit | None = None
 
     def watch(self, mails: Iterable[Mail], count: int) -> Iterable[Mail]:
-        """The mails, with a progress bar where there is somebody to watch and they are many."""
+        """Return the mails; iterating over many shows a progress bar on a terminal."""
         lines_instead = self._verbose and sys.stdout.isatty()
         if count < _LONG or self._quiet or lines_instead or not sys.stderr.isatty():
             return mails
@@ -48,14 +48,14 @@ class Report:
             from tqdm import tqdm
         except ImportError:
             return mails
-        # As an iterator, it looks at the clock only now and then.
+        # As an iterator, tqdm does not look at the clock for each item.
         self._bar = tqdm(
             mails, total=count, unit=" messages", mininterval=_BAR_SECONDS, leave=False
         )
         return self._bar
 
     def settled(self, mail: Mail, outcomes: Sequence[Outcome]) -> None:
-        """Takes the outcomes of a message. Raises OSError where standard output fails."""
+        """Record the outcomes of a message. Raises OSError if standard output fails."""
         self._sent += 1
         self._outcomes.update(outcome.state for outcome in outcomes)
         for outcome in outcomes:
@@ -64,31 +64,31 @@ class Report:
             if self._verbose:
                 print(visible(line), flush=True)
             elif outcome.state is not State.ACCEPTED:
-                self._say(line)
+                self.say(line)
 
     def unsendable(self, mail: Mail, reason: Exception) -> None:
-        """Takes a message that can't be sent as it is."""
+        """Record a message that can't be sent as it is."""
         self._unsendable += 1
-        self._say(f"{mail.origin}: {reason}")
+        self.say(f"{mail.origin}: {reason}")
 
     def unreadable(self, mail: Mail, reason: OSError) -> None:
-        """Takes a message that could not be read when its turn came."""
+        """Record a message that could not be read when its turn came."""
         self._unreadable += 1
-        self._say(f"{mail.origin}: {reason.strerror or reason}")
+        self.say(f"{mail.origin}: {reason.strerror or reason}")
 
-    def stopped(self, where: str, reason: str) -> None:
-        """Takes the end of the run before its time, "before" or "after" a message."""
-        self._stopped = True
-        self._say(f"stopped {where}: {reason}")
+    def stopped(self, where: str, reason: str, code: Exit = Exit.TEMPFAIL) -> None:
+        """Record the early end of the run. where: "before" or "after" a message."""
+        self._stopped = code
+        self.say(f"stopped {where}: {reason}")
 
     def end_progress(self) -> None:
-        """Takes the progress bar away."""
+        """Remove the progress bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
     def summarise(self) -> None:
-        """Says what became of all messages, where it is not to be quiet."""
+        """Print the counts of all messages, unless --quiet is given."""
         if self._quiet:
             return
         seconds = time.perf_counter() - self._started
@@ -102,20 +102,28 @@ class Report:
             parts.append(f"{_messages(self._unsendable)} unsendable")
         if self._unreadable:
             parts.append(f"{_messages(self._unreadable)} unreadable")
-        self._say("; ".join(parts))
+        self.say("; ".join(parts))
+        for line in doubt_advice(self._outcomes[State.IN_DOUBT], None):
+            self.say(line)
 
     @property
     def exit_code(self) -> Exit:
-        """The code of what most needs somebody: mail that may still get through comes first."""
-        if self._stopped or self._outcomes[State.DEFERRED] or self._outcomes[State.IN_DOUBT]:
+        """The exit code of the most urgent state: mail that can still get through comes first."""
+        if self._stopped is not None:
+            # The code of a refused session means that nothing was sent.
+            return Exit.TEMPFAIL if self._outcomes[State.ACCEPTED] else self._stopped
+        if self._outcomes[State.DEFERRED]:
             return Exit.TEMPFAIL
+        if self._outcomes[State.IN_DOUBT]:
+            return Exit.IN_DOUBT
         if self._unreadable:
             return Exit.NOINPUT
         if self._unsendable:
             return Exit.DATAERR
         return Exit.REFUSED if self._outcomes[State.REJECTED] else Exit.OK
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """Print a line above the progress bar. May be called in another thread."""
         shown = f"csmtplib: {visible(line)}"
         if self._bar is None:
             print(shown, file=sys.stderr)

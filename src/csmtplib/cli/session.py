@@ -1,4 +1,4 @@
-"""The one connection of a run, opened again when the server has closed it."""
+"""The one connection of `csmtplib send`, reopened when the server has closed it."""
 
 from __future__ import annotations
 
@@ -6,69 +6,91 @@ from collections.abc import Sequence
 from contextlib import suppress
 from smtplib import SMTPNotSupportedError
 
+from ..drive.performer import Wait, Waiting
 from ..drive.sock import Connection, connect
 from ..protocol.flows import farewell
 from ..protocol.mail_object import MailObject, Unsendable
 from ..protocol.outcome import Outcome, State
 from ..protocol.server_url import Server
 from .destination import NoSession, no_session
+from .interrupt import Interrupt
 
 
 class Session:
-    """Sends messages over one connection at a time. `was_open`: whether there has been one."""
+    """Sends messages over one connection at a time. was_open: whether there has been one.
 
-    def __init__(self, server: Server) -> None:
+    If the interrupt is insisted on, the message in progress is aborted.
+    """
+
+    def __init__(self, server: Server, interrupt: Interrupt) -> None:
         self._server = server
+        self._interrupt = interrupt
         self._connection: Connection | None = None
+        self._wait = Wait()
         self.was_open = False
 
     def __enter__(self) -> Session:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+    def __exit__(self, *exception: object) -> None:
         if self._connection is not None:
-            if kind is None and self._connection.is_open:
-                # Nothing depends on it any more: who interrupts it has waited long enough.
+            if exception[0] is None and self._connection.is_open:
+                # Nothing depends on QUIT: Ctrl-C may interrupt it.
                 with suppress(KeyboardInterrupt):
+                    self._interrupt.is_idle = True
                     self._connection.run(farewell())
             self._connection.close()
 
-    def send(self, sender: str, recipients: Sequence[str], message: bytes) -> list[Outcome]:
-        """Sends a message; an outcome for each recipient, in order.
+    def waits(self) -> list[Waiting]:
+        """Return the current wait, if any. May be called in other threads."""
+        wait = self._wait.now
+        return [] if wait is None else [wait]
 
-        Where the connection is lost before the whole message has left, or the server closes it by a
-        421, the recipients that have no other answer are tried once more on a new one. Raises
+    def send(self, sender: str, recipients: Sequence[str], message: bytes) -> list[Outcome]:
+        """Send a message, and return an outcome for each recipient, in order.
+
+        If the connection is lost before the whole message has left, or the server closes it with
+        421, the recipients without another answer are tried once more on a new one. Raises
         NoSession, and what is wrong with the message; then nothing was sent.
         """
         outcomes = self._transact(sender, recipients, message)
         again = [outcome.recipient for outcome in outcomes if _was_cut_off(outcome)]
-        if not again:
+        if not again or self._interrupt.insisted:
             return outcomes
         try:
             second = iter(self._transact(sender, again, message))
         except (NoSession, Unsendable, SMTPNotSupportedError, KeyboardInterrupt):
-            # They stay deferred, and what is known of the other recipients is not lost. If there is
-            # no session to be had, the next message says so.
+            # They stay deferred, and the outcomes of the other recipients are kept. If there is no
+            # session, the next message raises that.
             return outcomes
         return [next(second) if _was_cut_off(outcome) else outcome for outcome in outcomes]
 
     def _transact(self, sender: str, recipients: Sequence[str], message: bytes) -> list[Outcome]:
         connection = self._open()
+        self._wait.begin(f"{self._server} to take a message")
         try:
-            result = connection.send(MailObject(sender, recipients, message))
+            result = connection.send(
+                MailObject(sender, recipients, message),
+                is_given_up=lambda: self._interrupt.insisted,
+            )
         except KeyboardInterrupt:
-            # Nobody knows how much of it the server has.
+            # How much of it the server has is unknown.
             return [Outcome(each, State.IN_DOUBT, fault="interrupted") for each in recipients]
+        finally:
+            self._wait.end()
         if result.error is not None:
             raise result.error
         return list(result.outcomes)
 
     def _open(self) -> Connection:
         if self._connection is None or not self._connection.is_open:
+            self._interrupt.is_idle = True
             try:
-                self._connection = connect(self._server)
+                self._connection = connect(self._server, self._wait)
             except (OSError, ValueError) as error:
                 raise no_session(self._server, error) from error
+            finally:
+                self._interrupt.is_idle = False
             self.was_open = True
         return self._connection
 

@@ -1,4 +1,4 @@
-"""`sink:DIRECTORY`: a mail server for one run, that files what arrives in a Maildir."""
+"""`sink:DIRECTORY`: a mail server for the time of one run, which files messages in a Maildir."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ _NAME = "localhost"
 
 
 class _Filing:
-    """An aiosmtpd handler. A message is filed once, however many recipients it has, and with LF at
-    the lines' ends, as Maildirs have it; nothing else about it changes."""
+    """An aiosmtpd handler that files each message once, however many recipients it has.
+
+    Line ends become LF, as usual in a Maildir; nothing else changes.
+    """
 
     def __init__(self, directory: Path) -> None:
         for folder in ("tmp", "new", "cur"):
@@ -40,11 +42,10 @@ class _Filing:
         return f"250 2.0.0 Ok: filed as {name}"
 
     def _file(self, message: bytes) -> str:
-        # Sorted by name, messages are in the order of their arrival.
+        # Sorted by name, messages are in order of arrival.
         name = f"{int(time.time())}.R{self._run}Q{next(self._numbers):06}.{_NAME}"
         written = self._directory / "tmp" / name
-        # Not forced to the disk, as mailbox.Maildir would: that takes most of the time, and what is
-        # filed here is a copy.
+        # No fsync, unlike mailbox.Maildir: it would take most of the time, and this is only a copy.
         written.write_bytes(message)
         written.rename(self._directory / "new" / name)
         return name
@@ -52,8 +53,8 @@ class _Filing:
 
 @contextmanager
 def running(directory: Path) -> Iterator[Server]:
-    """A server on a free loopback port, for as long as the context. Raises OSError where the
-    directory can't be made or there is no port."""
+    """Run a server on a free loopback port while the context lasts. Raises OSError if the directory
+    can't be created or there is no port."""
     handler = _Filing(directory)
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, int]] = Future()
 

@@ -1,9 +1,9 @@
-"""Where messages come from: files, mbox files, Maildir directories, standard input."""
+"""Sources of messages: files, mbox files, Maildirs, standard input."""
 
 from __future__ import annotations
 
+import codecs
 import itertools
-import mailbox
 import os
 import shutil
 import stat
@@ -15,19 +15,18 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
+from . import mbox
 from .conventions import Exit, Failure
-
-# Of the line that mbox files have before each message. It is no part of the message.
-_FROM_LINE = b"From "
 
 STANDARD_INPUT = "-"
 
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """A message: where it comes from, and its octets, read when `octets` is called.
+    """A message: its origin, and a function that reads its octets.
 
-    `octets` raises OSError where they can't be read.
+    octets: raises OSError if they can't be read, and Unsendable if the end of the message is
+    unknown.
     """
 
     origin: str
@@ -36,16 +35,16 @@ class Mail:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The messages of one path, and how many they are."""
+    """The messages of one path, and their number."""
 
     count: int
     mails: Iterable[Mail]
 
 
 def open_all(paths: Sequence[str], stdin: IO[bytes], resources: ExitStack) -> list[Source]:
-    """The sources that paths name; "-" is standard input.
+    """Open the sources that paths name; "-" is standard input.
 
-    What is opened is closed with `resources`. Raises Failure for the first path that can't be read.
+    resources: closes what is opened. Raises Failure for the first path that can't be read.
     """
     sources = []
     for name in paths:
@@ -54,7 +53,7 @@ def open_all(paths: Sequence[str], stdin: IO[bytes], resources: ExitStack) -> li
         except OSError as error:
             hint = ""
             if "@" in name and isinstance(error, FileNotFoundError):
-                hint = "; recipients are named by --to, or after -i or -t as for sendmail"
+                hint = "; name recipients by --to, or as for sendmail after -i or -t"
             raise Failure(Exit.NOINPUT, f"{name}: {error.strerror or error}{hint}") from error
     return sources
 
@@ -62,67 +61,53 @@ def open_all(paths: Sequence[str], stdin: IO[bytes], resources: ExitStack) -> li
 def _open(name: str, stdin: IO[bytes], resources: ExitStack) -> Source:
     if name == STANDARD_INPUT:
         return _stream(name, stdin, resources)
-    # Of the name as it is: a Path of "" or "file/" is another.
+    # stat() gets the name itself: Path would normalise "" and "file/".
     mode = os.stat(name).st_mode
     path = Path(name)
     if stat.S_ISDIR(mode):
         return _maildir(path)
     with path.open("rb") as file:
         if not stat.S_ISREG(mode):
-            # A pipe, as a shell's <(command), can be read once.
+            # A pipe, such as a shell's <(command), can be read only once.
             return _stream(name, file, resources)
-        head = file.read(len(_FROM_LINE))
-    if head == _FROM_LINE:
-        return _mbox(name, path, resources)
-    if not head:
-        # What mail programs leave of an mbox whose messages are all deleted.
-        return Source(0, [])
-    return Source(1, [Mail(name, path.read_bytes)])
+        is_empty = not file.peek(1)
+    # Mail programs leave an empty file when all messages of an mbox are deleted.
+    return Source(0, []) if is_empty else _file(name, path, resources)
 
 
 def _stream(name: str, stream: IO[bytes], resources: ExitStack) -> Source:
-    head = stream.read(len(_FROM_LINE))
+    head = stream.read(len(codecs.BOM_UTF8 + mbox.FROM))
     if not head:
         return Source(0, [])
-    if head != _FROM_LINE:
+    if not head.removeprefix(codecs.BOM_UTF8).startswith(mbox.FROM):
         octets = head + stream.read()
         return Source(1, [Mail(name, lambda: octets)])
-    # The mailbox module reads by name, and more than once.
+    # An mbox is read in pieces, and more than once.
     spool = Path(resources.enter_context(tempfile.TemporaryDirectory()), "mbox")
     with spool.open("wb") as file:
         file.write(head)
         shutil.copyfileobj(stream, file)
-    return _mbox(name, spool, resources)
+    return _file(name, spool, resources)
 
 
-def _mbox(name: str, path: Path, resources: ExitStack) -> Source:
-    box = mailbox.mbox(path, create=False)
-    resources.callback(box.close)
+def _file(name: str, path: Path, resources: ExitStack) -> Source:
+    """Open a file, which is an mbox or one message."""
+    with path.open("rb") as file:
+        first = file.readline(mbox.LONGEST + 1).removeprefix(codecs.BOM_UTF8)
+        if not mbox.is_separator(first, file.readline(mbox.LONGEST + 1)):
+            return Source(1, [Mail(name, path.read_bytes)])
+    box = mbox.Mbox(resources.enter_context(path.open("rb")))
     mails = (
-        Mail(f"{name}#{number}", partial(_mbox_message, box, key))
-        for number, key in enumerate(box.iterkeys(), 1)
+        Mail(f"{name}#{number + 1}", partial(box.message, number)) for number in range(len(box))
     )
     return Source(len(box), mails)
-
-
-def _mbox_message(box: mailbox.mbox, key: str) -> bytes:
-    # get_bytes() would make other line ends of the system's own.
-    from_line, _, message = box.get_file(key, from_=True).read().partition(b"\n")
-    # The empty line before the next "From " is the file's. `mailbox` knows that of this system.
-    line_end = b"\r\n" if from_line.endswith(b"\r") else b"\n"
-    if line_end != os.linesep.encode() and (
-        message.endswith(b"\n" + line_end) or message == line_end
-    ):
-        message = message.removesuffix(line_end)
-    return message
 
 
 def _maildir(path: Path) -> Source:
     folders = [path / "new", path / "cur"]
     if not all(folder.is_dir() for folder in folders):
-        raise IsADirectoryError(0, "a directory, and no Maildir: it lacks new/ or cur/")
-    # Names begin with the time of delivery. What is flagged in them (seen, trashed) is no matter
-    # here.
+        raise IsADirectoryError(0, "a directory but not a Maildir: new/ or cur/ is missing")
+    # Names begin with the time of delivery. Their flags (seen, trashed) are ignored.
     files = sorted(
         (file for folder in folders for file in folder.iterdir() if not file.name.startswith(".")),
         key=lambda file: file.name,
@@ -131,11 +116,12 @@ def _maildir(path: Path) -> Source:
 
 
 def sendmail_input(stdin: IO[bytes], *, dot_ends: bool) -> Source:
-    """The one message that sendmail reads: up to the end or, by `dot_ends`, up to a line with a
-    single dot; without the "From " line that some programs put first."""
+    """Read the one message that sendmail reads: to the end or, with `dot_ends`, to a line with a
+    single dot; without a first line "From ADDRESS DATE", which some programs write."""
     lines: Iterator[bytes] = iter(stdin)
     if dot_ends:
         lines = itertools.takewhile(lambda line: line.rstrip(b"\r\n") != b".", lines)
-    first = next(lines, b"")
-    octets = b"".join([b"" if first.startswith(_FROM_LINE) else first, *lines])
+    first, second = next(lines, b""), next(lines, b"")
+    kept = [second] if mbox.is_separator(first, second) else [first, second]
+    octets = b"".join([*kept, *lines])
     return Source(1, [Mail(STANDARD_INPUT, lambda: octets)])

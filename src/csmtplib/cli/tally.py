@@ -1,4 +1,4 @@
-"""Where a run of a campaign stands, and how it ended."""
+"""The counts of a campaign's run, its summary and exit code."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 from .conventions import Exit
 
 if TYPE_CHECKING:
-    from ..bulk.sender import BulkSender, Status
+    from ..bulk.sender import BulkSender
+    from ..bulk.status import Status
     from .jobs import Fault
 
 
 @dataclass(slots=True)
 class Tally:
-    """What BulkSender counts, and what it does not see.
+    """The counts of BulkSender, and of what it does not see.
 
-    total: recipients of the campaign, None where that is not known. left_out: rows and messages
-    that can't be sent as they are. unreadable: messages that could not be read.
+    total: recipients of the campaign, None if unknown. left_out: rows and messages that can't be
+    sent as they are. unreadable: messages that could not be read.
     """
 
     sender: BulkSender
@@ -28,68 +29,84 @@ class Tally:
 
     @property
     def status(self) -> Status:
-        """The sender's counts."""
+        """The counts of the sender."""
         return self.sender.status
 
     @property
     def settled(self) -> int:
-        """Recipients that have got a result in this run."""
+        """Recipients that got a result in this run."""
         status = self.status
         return status.accepted + status.rejected + status.in_doubt
 
     @property
+    def in_doubt(self) -> int:
+        """Recipients in doubt, of this run and of earlier ones."""
+        return self.status.in_doubt + self.status.in_doubt_before
+
+    @property
     def done(self) -> int:
-        """Recipients of the total that nothing is to be done for any more."""
+        """Recipients of the total that are finished with."""
         status = self.status
-        others = status.suppressed + status.settled_before + self.left_out + self.unreadable
-        return self.settled + others
+        before = status.settled_before + status.in_doubt_before
+        return self.settled + before + status.suppressed + self.left_out + self.unreadable
+
+    @property
+    def unsent(self) -> int:
+        """Recipients that nothing was sent to, as far as is known."""
+        status = self.status
+        if self.total is None:
+            return status.queued
+        return max(self.total - self.done - status.waiting, 0)
 
     def leave_out(self, fault: Fault) -> None:
-        """Counts what is not sent for a fault of its own."""
+        """Count a row or message that is not sent because of a fault."""
         if fault.unreadable:
             self.unreadable += 1
         else:
             self.left_out += 1
 
     def states(self) -> list[tuple[int, str]]:
-        """How many recipients are in which state."""
+        """Return the number of recipients in each state."""
         status = self.status
         return [
             (status.accepted, "accepted"),
             (status.rejected, "rejected"),
             (status.waiting, "deferred"),
-            (status.in_doubt, "in doubt"),
+            (self.in_doubt, "in doubt"),
         ]
 
     def summary(self, destination: str, seconds: float) -> list[str]:
-        """How a run went that took so long, in lines. destination: follows "3 recipients "."""
+        """Return the summary of a run, in lines. destination: follows "3 recipients "."""
         status = self.status
-        recipients = "1 recipient" if self.settled == 1 else f"{self.settled} recipients"
-        unsent = status.queued
-        if self.total is not None:
-            unsent = max(self.total - self.done - status.waiting, 0)
         others = [
-            (unsent, "not sent"),
+            (self.unsent, "not sent"),
             (status.settled_before, "settled before"),
             (status.suppressed, "suppressed"),
             (self.left_out, "left out"),
             (self.unreadable, "unreadable"),
         ]
         states = [*self.states(), *(other for other in others if other[0])]
+        count, settled = sum(count for count, _ in states), self.settled
+        recipients = f"{count} recipient" if count == 1 else f"{count} recipients"
+        if settled != count:
+            recipients = f"{settled} of {recipients}"
         return [
             f"{recipients} {destination} in {seconds:.2f} s ({self.settled / seconds:.0f}/s)",
             ", ".join(f"{count} {what}" for count, what in states),
         ]
 
     def exit_code(self, counts: Mapping[str, int] | None) -> Exit:
-        """The code of what most needs somebody: mail that may still get through comes first.
+        """Return the exit code of the most urgent state: mail that can still get through comes
+        first.
 
-        counts: of the journal, whose campaign may have had other runs.
+        counts: those of the journal, which include other runs of the campaign.
         """
         if counts is None:
             counts = {state: count for count, state in self.states()}
-        if any(counts.get(state) for state in ("queued", "armed", "deferred", "in doubt")):
+        if any(counts.get(state) for state in ("queued", "sending", "deferred")):
             return Exit.TEMPFAIL
+        if counts.get("in doubt"):
+            return Exit.IN_DOUBT
         if self.unreadable:
             return Exit.NOINPUT
         if self.left_out:

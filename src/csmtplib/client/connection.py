@@ -5,43 +5,43 @@ from __future__ import annotations
 import datetime
 import socket
 import sys
-from _thread import allocate_lock, get_ident
-from contextlib import suppress
-from functools import cached_property
+from _thread import get_ident
+from contextlib import contextmanager
+from functools import cached_property, partial
 from smtplib import SMTPConnectError, SMTPResponseException, SMTPServerDisconnected
 
-import csmtplib as public
-
 from .. import fastpath, kernel
-from ..drive import tls
+from ..drive import tls, transactions
 from ..drive.hostname import local_hostname
 from ..drive.replyfile import ReplyFile
 from ..kernel.errors import ReplyError, ReplyTooLong
 from ..protocol import envelope, limits, switches
 from ..protocol.envelope import CRLF
+from ..protocol.failures import disconnected, surplus_reply
+from .owner import Channel, LazyOwnerLock
+from .public import public
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypeVar
+    from collections.abc import Iterator
+    from typing import Any, TypeAlias, TypeVar
 
-    from ..kernel.transaction import Gear
-    from .types import Octets, Reply, SourceAddress
+    from ..kernel import Octets
+    from ..kernel.transaction import Reply
+
+    # An address as the module socket has it: a tuple for the families of IP.
+    SourceAddress: TypeAlias = tuple[Any, ...] | str | Octets
 
     Self = TypeVar("Self", bound="Connection")
 
 SMTP_PORT = 25
-
-IN_USE = (
-    "the connection is in use: by another thread, which needs one of its own, or by send_many(), "
-    "whose results are not all taken yet"
-)
 
 DEFAULT_TIMEOUT: Any = socket._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]
 
 
 @fastpath.genuine
 class Connection:
-    """A connection to a server, and the dialogue on it: what SMTP is made of first."""
+    """A connection to a server, and the dialogue on it: the first part of SMTP."""
 
     debuglevel: int = 0
     sock: socket.socket | None = None
@@ -54,19 +54,14 @@ class Connection:
 
     esmtp_features: dict[str, str]
 
-    # Extensions that may be used where they are offered; None while nobody has asked. The gears
-    # that have brought a message through on this connection.
-    _usable: frozenset[str] | None = None
-    _proved_gears: frozenset[Gear] = frozenset()
-
     # Programs make objects without __init__ and set what they need themselves.
     _host: str = ""
+    _is_lmtp: bool = False
+    _lock = LazyOwnerLock()
+    _prepared_sock: Any | None = None  # by drive.transactions
     _connected_host: str = ""
-    _awaited_replies: int = 0
-    _in_use: Any = None  # a lock
-    _occupant: int = 0  # the thread that holds it
-    _is_by_methods: bool = False  # who calls send(), getreply() and the others meanwhile
-    _asker: int = 0  # the thread that waits for the reply to a command
+    _connected_port: object = 0  # or the path of its socket
+    _known_policy: switches.Policy | None = None
 
     def __init__(
         self,
@@ -102,6 +97,11 @@ class Connection:
         return self
 
     def __exit__(self, *args: object) -> None:
+        if self._lock.is_streaming:
+            # QUIT has no place between messages. Whoever takes the results that are left learns
+            # that the connection was closed.
+            self.close()
+            return
         try:
             code, text = self.docmd("QUIT")
             if code != 221:
@@ -138,11 +138,10 @@ class Connection:
     ) -> Reply:
         """Connects to a server and returns its greeting.
 
-        A port behind the host counts where `port` is 0. Raises OSError where there is no connection
-        to be had, or the port is no number.
+        If `port` is 0, a port after the host counts. Raises OSError if there is no connection, or
+        if the port is no number.
         """
-        if self._in_use is not None and self._in_use.locked() and not self._is_within_a_step():
-            raise RuntimeError(IN_USE)
+        self._lock.check_not_in_use()
         if source_address:
             self.source_address = source_address
         if not port or host[:1] == "[":
@@ -154,28 +153,36 @@ class Connection:
                     raise OSError("nonnumeric port") from None
         if not port:
             port = self.default_port
-        self._remember_host(host)
+        self._remember_host(host, port)
         sys.audit("smtplib.connect", self, host, port)
         return self._greeted_by(self._get_socket(host, port, self.timeout))
 
-    def _remember_host(self, host: str) -> None:
+    def _remember_host(self, host: str, port: object) -> None:
         # By this name its certificate is verified. Programs set another by hand, for a tunnel.
         if self._host == self._connected_host:
             self._host = host
-        self._connected_host = host
+        self._connected_host, self._connected_port = host, port
 
     def _greeted_by(self, sock: socket.socket) -> Reply:
         self._forget_session()
-        self._usable = None
+        self._known_policy = None
         self.sock = sock
         self.file = None
-        self._awaited_replies = 0
+        self._lock.awaited_replies = 0
         code, text = self.getreply()
         if switches.is_pix(text):
-            self._usable = frozenset()
+            self._known_policy = switches.no_extensions()
         if self.debuglevel > 0:
             self._print_debug("connect:", repr(text))
         return code, text
+
+    def _policy(self) -> switches.Policy:
+        """Return how the server's extensions may be used."""
+        policy = self._known_policy
+        if policy is None:
+            policy = switches.policy(self._connected_host, self._connected_port)
+            self._known_policy = policy
+        return policy
 
     def _forget_session(self) -> None:
         # Also done by connect(), unlike in the stdlib: what the server before offered says nothing
@@ -185,96 +192,75 @@ class Connection:
         self.esmtp_features = {}
         self.does_esmtp = False
         self.command_encoding = "ascii"
-        self._proved_gears = frozenset()
 
     def close(self) -> None:
         """Closes the connection without a word to the server."""
-        is_mine = self._occupant == get_ident()
+        lock = self._lock
+        is_mine = lock.is_mine
         if not is_mine:
             try:
-                self._take_hold(to_send=False)
+                lock.acquire(to_send=False)
             except RuntimeError:
                 # To close it under another thread would let that one write into whatever is opened
                 # next. It sees the end of the stream now, and closes.
                 sock = self.sock
                 if sock:
-                    with suppress(OSError):
-                        sock.shutdown(socket.SHUT_RDWR)
+                    _end_stream(sock)
                 return
         try:
-            self._awaited_replies = self._asker = 0
+            lock.forget_replies()
             try:
                 file, self.file = self.file, None
                 if file:
                     file.close()
             finally:
+                self._prepared_sock = None
                 sock, self.sock = self.sock, None
                 if sock:
                     tls.remember(sock)
                     sock.close()
         finally:
             if not is_mine:
-                self._let_go()
+                lock.release()
 
-    # One thread at a time. By a lock that is taken or refused in one step: what is looked at first
-    # and changed then, two threads find free.
+    # One thread at a time
 
-    def _take_hold(self, *, to_send: bool = True) -> None:
-        """Has the connection for this thread alone, until _let_go(). Raises RuntimeError where it
-        is in use already, and to send also where another thread waits for its reply."""
-        if self._in_use is None:
-            # Not made with the object: programs make some by __new__ alone.
-            self.__dict__.setdefault("_in_use", allocate_lock())
-        if not self._in_use.acquire(False):
-            raise RuntimeError(IN_USE)
-        self._occupant = get_ident()
-        if to_send and self._asker not in (0, self._occupant):
-            # It would get the reply to this command, sooner or later, and a message the recipients
-            # of another.
-            self._let_go()
-            raise RuntimeError(IN_USE)
-
-    def _let_go(self) -> None:
-        self._is_by_methods = False
-        self._occupant = 0
-        self._in_use.release()
-
-    def _occupy(self) -> kernel.ReplyBuffer:
-        """_take_hold() for who reads the socket himself; what was received and not read."""
-        self._take_hold()
+    def _acquire(self) -> Channel:
+        """Take the connection for a pipeline, until the channel's lock is released."""
+        lock = self._lock
+        lock.acquire()
         try:
-            if not self.sock:
+            sock = self.sock
+            if not sock:
                 raise SMTPServerDisconnected("please run connect() first")
-            if self.file is None:
-                self.file = self._open_reply_file()
             file = self.file
+            if file is None:
+                self.file = file = self._open_reply_file()
             if type(file) is not ReplyFile:
                 raise TypeError(
                     "the socket's own recv() is read here: leave smtp.file None, and have a socket "
                     "with recv_into() and gettimeout()"
                 )
+            if self._prepared_sock is not sock:
+                transactions.prepare(sock)
+                self._prepared_sock = sock
+            return Channel(
+                sock,
+                file.buffer,
+                lock,
+                self._policy(),
+                self._is_lmtp,
+                partial(sys.audit, "smtplib.send", self),
+                self.close,
+            )
         except BaseException:
-            self._let_go()
+            lock.release()
             raise
-        return file.buffer
-
-    def _is_within_a_step(self) -> bool:
-        """Whether this thread is in one of the methods below, or of what consists of them."""
-        return self._is_by_methods and self._occupant == get_ident()
-
-    def _begin_step(self, *, to_send: bool = True) -> bool:
-        """_take_hold() for who sends or reads by the methods below; whether to let go then, which
-        is not so within a longer step of the same thread."""
-        if self._is_within_a_step():
-            return False
-        self._take_hold(to_send=to_send)
-        self._is_by_methods = True
-        return True
 
     # Commands and replies
 
     def send(self, s: Octets | str) -> None:
-        """Sends octets, or a str in the command encoding, as they are."""
+        """Sends bytes, or a str in the command encoding, as they are."""
         if self.debuglevel > 0:
             self._print_debug("send:", repr(s))
         if not self.sock:
@@ -282,66 +268,58 @@ class Connection:
         octets = s.encode(self.command_encoding) if isinstance(s, str) else s
         sys.audit("smtplib.send", self, octets)
         sent = memoryview(octets)
-        is_outermost = self._begin_step()
+        lock = self._lock
+        is_outermost = lock.begin_step()
         try:
             # Programs send several commands at once. A message is no command, and longer.
             if sent.nbytes <= limits.RECEIVE_OCTETS:
-                self._awaited_replies += sent.tobytes().count(b"\n")
-            self.sock.sendall(octets)
-        except OSError as error:
-            self.close()
-            raise SMTPServerDisconnected("Server not connected") from error
-        except BaseException:
-            self.close()  # see getreply()
-            raise
+                lock.awaited_replies += sent.tobytes().count(b"\n")
+            self._send_all(octets)
         finally:
             if is_outermost:
-                self._let_go()
+                lock.release()
 
     def putcmd(self, cmd: str, args: str = "") -> None:
         """Sends a command. Raises ValueError, before anything is sent, for control characters."""
-        line = f"{cmd} {args}" if args != "" else cmd
+        line = _line(cmd, args)
         envelope.check_command(line)
-        is_outermost = self._begin_step()
+        lock = self._lock
+        is_outermost = lock.begin_step()
         try:
             self._refuse_surplus_reply()
-            awaited = self._awaited_replies
+            awaited = lock.awaited_replies
             if fastpath.untouched(self, "getreply"):
                 # By which it ends.
-                self._asker = get_ident()
+                lock.asker = get_ident()
             self.send(line + CRLF)
-            self._awaited_replies = awaited + 1
+            lock.awaited_replies = awaited + 1
         finally:
             if is_outermost:
-                self._let_go()
+                lock.release()
 
     def _refuse_surplus_reply(self) -> None:
-        # The stdlib takes a reply that answers nothing for the answer to its next command, and each
-        # after it for the one before: a recipient that was refused then counts as accepted. A 421
-        # is no such reply: a server may say it at any time, and the next command is told.
         file = self.file
-        if type(file) is not ReplyFile or self._awaited_replies:
+        if type(file) is not ReplyFile or self._lock.awaited_replies:
             return
-        surplus = file.peek(200)
-        if surplus and not surplus.startswith(b"421"):
+        # A server may send 421 at any time: it is the answer to the next command.
+        if len(file.buffer) and (surplus := surplus_reply(file.buffer, allowed=b"421")):
             self.close()
-            raise SMTPServerDisconnected(
-                f"Connection closed: the server sent a reply that answers no command: {surplus!r}"
-            )
+            raise SMTPServerDisconnected(f"Connection closed: {surplus}")
 
     def getreply(self) -> Reply:
-        """Reads a reply: its code, -1 where it begins with none, and its text.
+        """Reads a reply: its code, -1 if it begins with none, and its text.
 
         The lines of a reply are joined by LF, each stripped of white space at its ends. Raises
-        SMTPResponseException(500) for a line of more than 8192 octets and a reply of more than
-        64 KiB; the connection is then closed.
+        SMTPResponseException(500) for a line of more than 8192 bytes and a reply of more than 64
+        KiB; the connection is then closed.
         """
-        is_outermost = self._begin_step(to_send=False)
+        lock = self._lock
+        is_outermost = lock.begin_step(to_send=False)
         try:
             return self._getreply()
         finally:
             if is_outermost:
-                self._let_go()
+                lock.release()
 
     def _getreply(self) -> Reply:
         if self.file is None:
@@ -351,31 +329,26 @@ class Connection:
                 code, text = self.file.read_reply()
             else:
                 code, text = self._read_reply_by_lines(self.file)
-        except EOFError:
-            self.close()
-            raise SMTPServerDisconnected("Connection unexpectedly closed") from None
         except OSError as error:
             self.close()
             raise SMTPServerDisconnected(f"Connection unexpectedly closed: {error}") from error
-        except ReplyTooLong as error:
+        except (EOFError, ReplyError) as error:
             self.close()
-            raise SMTPResponseException(500, error.reason) from None
-        except ReplyError as error:
-            self.close()
-            raise SMTPServerDisconnected(f"Connection closed: the server sent {error}") from None
+            raise disconnected(error) from None
         except BaseException:
             # Interrupted: the reply will come, and the next command would take it for its own.
             self.close()
             raise
-        if 100 <= code < 200 and self._awaited_replies:
+        lock = self._lock
+        if 100 <= code < 200 and lock.awaited_replies:
             # SMTP has none: another reply would follow, and be taken for the next command's.
             self.close()
             raise SMTPServerDisconnected(
                 f"Connection closed: the server sent a preliminary reply: {code} {text!r}"
             )
-        if self._awaited_replies:
-            self._awaited_replies -= 1
-        self._asker = 0
+        if lock.awaited_replies:
+            lock.awaited_replies -= 1
+        lock.asker = 0
         if self.debuglevel > 0:
             self._print_debug(f"reply: retcode ({code}); Msg: {text!a}")
         return code, text
@@ -408,19 +381,79 @@ class Connection:
                 return reply
         raise EOFError
 
+    # Within a step of this thread, where the methods above are ours and print nothing:
+
+    def _ask(self, command: bytes) -> Reply:
+        """Return the reply to a command that was checked, as putcmd() and getreply() do."""
+        self._refuse_surplus_reply()
+        return self._exchange(command)
+
+    def _exchange(self, octets: bytes) -> Reply:
+        """Return the reply to a command or a message, as send() and getreply() do."""
+        if not self.sock:
+            raise SMTPServerDisconnected("please run connect() first")
+        sys.audit("smtplib.send", self, octets)
+        self._send_all(octets)
+        self._lock.awaited_replies += 1
+        return self._getreply()
+
+    def _send_all(self, octets: Octets) -> None:
+        assert self.sock is not None
+        try:
+            self.sock.sendall(octets)
+        except OSError as error:
+            self.close()
+            raise SMTPServerDisconnected("Server not connected") from error
+        except BaseException:
+            self.close()  # see getreply()
+            raise
+
+    @contextmanager
+    def _closing_on_error(self) -> Iterator[None]:
+        """Close the connection if anything is raised while the server waits for a message: it would
+        take the next command for its text."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
     def docmd(self, cmd: str, args: str = "") -> Reply:
         """Sends a command and returns the reply."""
-        is_outermost = self._begin_step()
+        return self._command(cmd, args)
+
+    def _command(self, cmd: str, args: str) -> Reply:
+        """Call putcmd() and getreply(), or do less if they are ours."""
+        lock = self._lock
+        is_outermost = lock.begin_step()
         try:
+            if self.debuglevel <= 0 and fastpath.untouched(self, "putcmd", "send", "getreply"):
+                return self._ask(envelope.command(_line(cmd, args), self.command_encoding))
             self.putcmd(cmd, args)
             return self.getreply()
         finally:
             if is_outermost:
-                self._let_go()
+                lock.release()
+
+
+def _line(cmd: str, args: str) -> str:
+    return f"{cmd} {args}" if args != "" else cmd
+
+
+def _end_stream(sock: Any) -> None:
+    """Make whoever reads or writes the socket, in another thread, find the end of the stream."""
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+    except (AttributeError, TypeError):
+        # Sockets of other makes may have none, or another.
+        sock.close()
 
 
 def _split_port(host: str) -> tuple[str, str | None]:
-    """Host and port of "host:port" and "[address]:port"; None for a port that is not there."""
+    """Return host and port of "host:port" and "[address]:port"; None for a port that is not
+    there."""
     if host.startswith("["):
         address, bracket, rest = host[1:].partition("]")
         if bracket and (not rest or rest.startswith(":")):

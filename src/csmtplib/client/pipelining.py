@@ -1,133 +1,86 @@
-"""What the client classes do where a server takes several commands at once (RFC 2920).
+"""One transaction where a server takes several commands at once (RFC 2920).
 
-The transaction then is run by a pipeline instead of by mail(), rcpt() and data(), to the same end.
+A pipeline runs it instead of mail(), rcpt() and data(), to the same end.
 """
 
 from __future__ import annotations
 
-import sys
 from functools import partial
-from smtplib import SMTPResponseException, SMTPServerDisconnected
 
-import csmtplib as public
-
-from .. import fastpath, kernel
+from .. import kernel
 from ..drive import transactions
-from ..drive.replyfile import ReplyFile
-from ..kernel.errors import ReplyError, ReplyTooLong
-from ..kernel.transaction import CHUNKED, LOCKSTEP, Gear
-from ..protocol import limits, switches
+from ..kernel.transaction import CHUNKED, SEQUENTIAL
+from ..protocol import limits
+from ..protocol.switches import ENVELOPE_COMMANDS
+from .public import public
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..kernel import Octets, Pipeline
-    from ..kernel.transaction import Settled
-    from .smtp import SMTP
+    from collections.abc import Callable
 
-# What sendmail() calls in the stdlib, and what those call: where one of them is not ours, it has to
-# be called.
-_METHODS = (
-    "mail",
-    "rcpt",
-    "data",
-    "rset",
-    "_rset",
-    "docmd",
-    "putcmd",
-    "send",
-    "getreply",
-    "close",
-    "has_extn",
-    "_get_socket",
-    "_print_debug",
-)
+    from ..kernel import Octets
+    from ..kernel.transaction import Gear, Settled
+    from .owner import Channel
 
-
-def gear_of(smtp: SMTP) -> Gear:
-    """How sendmail() may run a transaction: in lockstep where that is left to the methods."""
-    sock = smtp.sock
-    if (
-        smtp.debuglevel > 0
-        or smtp._awaited_replies
-        or type(sock) not in transactions.GENUINE
-        or (smtp.file is not None and type(smtp.file) is not ReplyFile)
-        or sock.gettimeout() == 0  # type: ignore[union-attr]
-        or not fastpath.untouched(smtp, *_METHODS)
-    ):
-        return LOCKSTEP
-    return offered_gear(smtp, chunking=smtp.chunking)
-
-
-def offered_gear(smtp: SMTP, *, chunking: bool) -> Gear:
-    """The best gear that the server offers and nobody has turned off."""
-    if not smtp.pipelining:
-        return LOCKSTEP
-    if smtp._usable is None:
-        smtp._usable = switches.usable(smtp._connected_host)
-    return switches.best_gear(smtp.esmtp_features, smtp._usable, chunking=chunking)
+# What takes the place of a message until it is encoded: it is held until then, and never sent.
+_NOT_ENCODED = kernel.Content([b"\r\n"], True, b".\r\n")
 
 
 def transact(
-    smtp: SMTP, gear: Gear, commands: list[bytes], octets: Octets
-) -> tuple[Settled, Exception | None]:
-    """Runs one transaction: what became of it, and why the connection can't be used any more."""
-    is_chunked = gear == CHUNKED
-    is_proved = gear in smtp._proved_gears
-    if is_chunked:
+    channel: Channel, gear: Gear, commands: list[bytes], octets: Octets
+) -> tuple[Settled, Exception | None, bool]:
+    """Run one transaction; return its result, why the connection can't be used any more, and
+    whether it was refused, but perhaps only because its commands came together."""
+    host, audit = channel.policy.host, channel.audit
+    proof = host.proof(gear)
+    before_content: Callable[[], kernel.Content | None]
+    # Each audit event is raised before what it is about leaves: those of the stdlib's writes.
+    for each in commands:
+        audit(each)
+    if gear == CHUNKED:
         body = bytes(octets)
         end = b"" if body.endswith(b"\r\n") else b"\r\n"
-        asked, content = [], [b"BDAT %d LAST\r\n" % (len(body) + len(end)), body + end]
-        if is_proved:
-            asked, content = content, []
+        content = kernel.Content([body], False, end)
+        before_content = partial(_audit_chunk, audit, body, end)
+        if proof > SEQUENTIAL:
+            before_content()
     else:
-        body = public._quote_periods(octets)
-        end = b".\r\n" if body.endswith(b"\r\n") else b"\r\n.\r\n"
-        asked, content = [b"data\r\n"], [body + end]
-    _audit(smtp, *commands, *asked)
-    replies = smtp._occupy()
+        # A message that nobody takes is not worth the time that a large one takes to be encoded.
+        content = _NOT_ENCODED
+        audit(b"data\r\n")
+        before_content = partial(_encode, audit, octets)
+    replies, sock, is_lmtp = channel.replies, channel.sock, channel.is_lmtp
     try:
-        sock = smtp.sock
-        if not smtp._proved_gears:
-            transactions.prepare(sock)
         pipeline = kernel.Pipeline(
-            replies, gear, smtp._is_lmtp, False, is_proved, limits.LARGE_MESSAGE_OCTETS
+            replies, gear, is_lmtp, False, proof, limits.LARGE_MESSAGE_OCTETS
         )
-        pipeline.push(None, commands, kernel.Content([body], not is_chunked, end))
-        allowed = limits.at_least(sock.gettimeout())  # type: ignore[union-attr]
-        before_content = partial(_audit, smtp, *content)
-        transactions.run(pipeline, replies, sock, 0, allowed, before_content=before_content)
-        if not is_proved:
-            learn(smtp, gear, pipeline)
-        (settled,) = pipeline.take()
-        return settled, pipeline.failure
+        pipeline.push(None, commands, content)
+        allowed = limits.at_least(sock.gettimeout())
+        gap = transactions.run(pipeline, replies, sock, 0, allowed, before_content=before_content)
+        failure = pipeline.failure
+        if pipeline.proof > proof or failure is not None:
+            host.learn(gear, pipeline)
+        if not is_lmtp:
+            host.pace.learn_flight(len(commands) - 1 + ENVELOPE_COMMANDS, gap)
+        (completed,) = pipeline.take()
+        return completed, failure, failure is None and pipeline.doubts > 0
     except BaseException:
-        smtp.close()  # see Connection.getreply()
+        channel.close()  # see Connection.getreply()
         raise
-    finally:
-        smtp._let_go()
 
 
-def _audit(smtp: SMTP, *written: bytes) -> None:
-    """Raises the event of each write that the stdlib would do, before what it tells of leaves."""
-    for octets in written:
-        sys.audit("smtplib.send", smtp, octets)
+def _audit_chunk(audit: Callable[[bytes], object], body: bytes, end: bytes) -> None:
+    audit(b"BDAT %d LAST\r\n" % (len(body) + len(end)))
+    audit(body + end)
 
 
-def learn(smtp: SMTP, gear: Gear, pipeline: Pipeline) -> None:
-    """Remembers what a pipeline has shown of the server."""
-    if pipeline.proved:
-        smtp._proved_gears |= {gear}
-    switches.learn(smtp._connected_host, gear, pipeline)
+def _encode(audit: Callable[[bytes], object], octets: Octets) -> kernel.Content:
+    body, end = encoded(octets)
+    audit(body + end)
+    return kernel.Content([body], True, end)
 
 
-def disconnected(failure: Exception) -> SMTPServerDisconnected | SMTPResponseException:
-    """A failure as getreply() would have raised it."""
-    if isinstance(failure, ReplyTooLong):
-        return SMTPResponseException(500, failure.reason)
-    if isinstance(failure, EOFError):
-        return SMTPServerDisconnected("Connection unexpectedly closed")
-    if isinstance(failure, TimeoutError):
-        return SMTPServerDisconnected("Connection unexpectedly closed: timed out")
-    if isinstance(failure, ReplyError):
-        return SMTPServerDisconnected(f"Connection closed: the server sent {failure}")
-    return SMTPServerDisconnected(f"Connection unexpectedly closed: {failure}")
+def encoded(octets: Octets) -> tuple[bytes, bytes]:
+    """Return a message as it is sent behind DATA, with doubled dots, and what ends it."""
+    body: bytes = public._quote_periods(octets)
+    return body, b".\r\n" if body.endswith(b"\r\n") else b"\r\n.\r\n"

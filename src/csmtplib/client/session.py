@@ -1,4 +1,4 @@
-"""What is said between connecting and sending mail: EHLO, AUTH, STARTTLS and the small commands."""
+"""The commands between connecting and sending mail: EHLO, AUTH, STARTTLS and the small ones."""
 
 from __future__ import annotations
 
@@ -12,43 +12,45 @@ from smtplib import (
     SMTPServerDisconnected,
 )
 
-import csmtplib as public
-
 from .. import fastpath
 from ..drive import tls
 from ..drive.replyfile import ReplyFile
-from ..protocol.auth import decode_challenge, login_prompt
-from ..protocol.features import parse_ehlo
+from ..protocol.failures import injected_text
+from ..protocol.features import check_name, parse_ehlo
+from ..protocol.sasl import asks_for_user_name, decode_challenge, decode_prompt
 from .connection import Connection
+from .public import public
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
-    from typing import overload
+    from os import PathLike
+    from typing import TypeAlias, overload
 
-    from .types import Octets, Reply, StrOrBytesPath
+    from ..kernel import Octets
+    from ..kernel.transaction import Reply
+
+    StrOrBytesPath: TypeAlias = str | bytes | PathLike[str] | PathLike[bytes]
 
 
 @fastpath.genuine
 class Session(Connection):
-    """A session on a connection: who is who, what is offered, and who is logged in."""
+    """A session on a connection: names, extensions, and login."""
 
     user: str
     password: str
 
     def helo(self, name: str = "") -> Reply:
-        """HELO with this name, or the local host's (RFC 5321 section 4.1.1.1)."""
-        self.putcmd("helo", name or self.local_hostname)
-        code, text = self.getreply()
+        """Sends HELO with this name, or the local host's (RFC 5321 section 4.1.1.1)."""
+        code, text = self._command("helo", self._name(name, "helo"))
         self.helo_resp = text
         return code, text
 
     def ehlo(self, name: str = "") -> Reply:
-        """EHLO with this name, or the local host's; fills esmtp_features from the answer."""
+        """Sends EHLO with this name, or the local host's; fills esmtp_features from the answer."""
         self.esmtp_features = {}
-        self.putcmd(self.ehlo_msg, name or self.local_hostname)
-        code, text = self.getreply()
+        code, text = self._command(self.ehlo_msg, self._name(name, self.ehlo_msg))
         if code == -1 and not text:
             # Some servers hang up on EHLO, and not all of them cleanly.
             self.close()
@@ -59,10 +61,15 @@ class Session(Connection):
             self.esmtp_features = parse_ehlo(text)
         return code, text
 
-    def ehlo_or_helo_if_needed(self) -> None:
-        """EHLO, then HELO if that is refused, unless one was said already on this connection.
+    def _name(self, name: str, verb: str) -> str:
+        argument, name = ("name", name) if name else ("local_hostname", self.local_hostname)
+        check_name(argument, str(name), verb, self.command_encoding)
+        return name
 
-        Raises SMTPHeloError where both are refused.
+    def ehlo_or_helo_if_needed(self) -> None:
+        """Sends EHLO, then HELO if that is refused, unless one was sent already on this connection.
+
+        Raises SMTPHeloError if both are refused.
         """
         if self.helo_resp is not None or self.ehlo_resp is not None:
             return
@@ -73,46 +80,46 @@ class Session(Connection):
             raise SMTPHeloError(code, text)
 
     def has_extn(self, opt: str) -> bool:
-        """Whether the server offered an extension (in any case of letters) to EHLO."""
+        """Returns whether the server offered an extension (in any case of letters) to EHLO."""
         return opt.lower() in self.esmtp_features
 
     def has_option(self, opt: str) -> bool:
-        """has_extn() by its older name."""
+        """Returns has_extn(), under its older name."""
         return self.has_extn(opt)
 
     def help(self, args: str = "") -> bytes:
-        """HELP (RFC 5321 section 4.1.1.8); returns the text of the reply alone."""
+        """Sends HELP (RFC 5321 section 4.1.1.8); returns the text of the reply alone."""
         self.putcmd("help", args)
         return self.getreply()[1]
 
     def rset(self) -> Reply:
-        """RSET: drops the transaction that was begun (RFC 5321 section 4.1.1.5)."""
+        """Sends RSET, which drops the transaction that was begun (RFC 5321 section 4.1.1.5)."""
         self.command_encoding = "ascii"
         return self.docmd("rset")
 
     def _rset(self) -> None:
-        # After an error of its own: a connection that is lost by now is the next command's to tell.
+        # After an error of its own: if the connection is lost by now, the next command says so.
         with contextlib.suppress(SMTPServerDisconnected):
             self.rset()
 
     def noop(self) -> Reply:
-        """NOOP (RFC 5321 section 4.1.1.9)."""
+        """Sends NOOP (RFC 5321 section 4.1.1.9)."""
         return self.docmd("noop")
 
     def verify(self, address: str) -> Reply:
-        """VRFY: asks whether an address exists (RFC 5321 section 4.1.1.6)."""
+        """Sends VRFY, which asks whether an address exists (RFC 5321 section 4.1.1.6)."""
         self.putcmd("vrfy", public._addr_only(address))
         return self.getreply()
 
     vrfy = verify
 
     def expn(self, address: str) -> Reply:
-        """EXPN: asks who is on a list (RFC 5321 section 4.1.1.7)."""
+        """Sends EXPN, which asks who is on a list (RFC 5321 section 4.1.1.7)."""
         self.putcmd("expn", public._addr_only(address))
         return self.getreply()
 
     def quit(self) -> Reply:
-        """QUIT, and closes the connection (RFC 5321 section 4.1.1.10)."""
+        """Sends QUIT, and closes the connection (RFC 5321 section 4.1.1.10)."""
         reply = self.docmd("quit")
         self._forget_session()
         self.close()
@@ -132,9 +139,12 @@ class Session(Connection):
         `authobject(challenge: bytes)` answers each challenge with an ASCII str, without base64.
         Called with no argument it returns the initial response, or None for none; with
         initial_response_ok=False it is not asked. Raises SMTPAuthenticationError for any other
-        reply and for a challenge that is no base64, SMTPException for challenges without end.
+        reply and, except in LOGIN and PLAIN, for a challenge that is not base64; SMTPException for
+        challenges without end.
         """
         mechanism = mechanism.upper()
+        is_read = mechanism not in ("LOGIN", "PLAIN")
+        decode = decode_challenge if is_read else decode_prompt
         initial_response = authobject() if initial_response_ok else None
         if initial_response is not None:
             response = public.encode_base64(initial_response.encode("ascii"), eol="")
@@ -147,7 +157,7 @@ class Session(Connection):
         while code == 334:
             self._auth_challenge_count += 1
             try:
-                challenge = decode_challenge(text)
+                challenge = decode(text)
             except ValueError:
                 raise SMTPAuthenticationError(*self.docmd("*")) from None
             answer = authobject(challenge)
@@ -169,7 +179,7 @@ class Session(Connection):
         def auth_cram_md5(self, challenge: Octets) -> str: ...
 
     def auth_cram_md5(self, challenge: Octets | None = None) -> str | None:
-        """authobject for CRAM-MD5 (RFC 2195), with self.user and self.password."""
+        """Answers for CRAM-MD5 (RFC 2195), with self.user and self.password; an authobject."""
         if challenge is None:
             return None
         if not public._have_cram_md5_support:
@@ -178,23 +188,22 @@ class Session(Connection):
         return f"{self.user} {digest.hexdigest()}"
 
     def auth_plain(self, challenge: Octets | None = None) -> str:
-        """authobject for PLAIN (RFC 4616), with self.user and self.password."""
+        """Answers for PLAIN (RFC 4616), with self.user and self.password; an authobject."""
         return f"\0{self.user}\0{self.password}"
 
     def auth_login(self, challenge: Octets | None = None) -> str:
-        """authobject for LOGIN (never standardised), with self.user and self.password."""
-        # The stdlib counts only, and tells the password to whoever asks for a name second.
-        wanted = login_prompt(bytes(challenge)) if challenge else None
-        if wanted is None:
-            first = challenge is None or self._auth_challenge_count < 2
-            wanted = "user" if first else "password"
-        return self.user if wanted == "user" else self.password
+        """Answers for LOGIN (never standardised), with self.user and self.password; an
+        authobject."""
+        # The stdlib counts only, and sends the password to whoever asks for a user name second.
+        if challenge is None or self._auth_challenge_count < 2:
+            return self.user
+        return self.user if asks_for_user_name(bytes(challenge)) else self.password
 
     def login(self, user: str, password: str, *, initial_response_ok: bool = True) -> Reply:
         """Authenticates by the best of CRAM-MD5, PLAIN and LOGIN that the server offers.
 
-        Says EHLO or HELO first if needed. Raises SMTPHeloError, SMTPNotSupportedError where the
-        server does not offer AUTH, SMTPException where it offers no mechanism of these, and
+        Sends EHLO or HELO first if needed. Raises SMTPHeloError; SMTPNotSupportedError if the
+        server does not offer AUTH; SMTPException if it offers none of these mechanisms; and
         SMTPAuthenticationError for the last refusal.
         """
         self.ehlo_or_helo_if_needed()
@@ -213,7 +222,7 @@ class Session(Connection):
                 return self.auth(mechanism, authobject, initial_response_ok=initial_response_ok)
             except SMTPAuthenticationError as error:
                 # Some servers offer mechanisms that they don't have. But 535 is about the
-                # credentials: the stdlib goes on to tell them again, in a weaker way.
+                # credentials: the stdlib goes on to send them again, in a weaker way.
                 if error.smtp_code == 535 or mechanism == mechanisms[-1]:
                     raise
         raise AssertionError("unreachable")
@@ -232,33 +241,30 @@ class Session(Connection):
         `ssl.create_default_context()`. keyfile and certfile name the client's own, in PEM, for a
         context that is made here. What the server offered before is forgotten.
 
-        Raises SMTPNotSupportedError where the server does not offer STARTTLS,
-        SMTPResponseException where it refuses, SMTPServerDisconnected where it (or somebody
-        between) sends more behind its reply, ssl.SSLError and OSError of the handshake; the
-        connection is closed by the last three.
+        Raises SMTPNotSupportedError if the server does not offer STARTTLS, SMTPResponseException if
+        it refuses, SMTPServerDisconnected if it (or somebody between) sends more after its reply,
+        ssl.SSLError and OSError of the handshake; the connection is closed by the last three.
         """
         self.ehlo_or_helo_if_needed()
         if not self.has_extn("starttls"):
             raise SMTPNotSupportedError("STARTTLS extension not supported by server.")
         context = tls_context(keyfile, certfile, context)
-        is_outermost = self._begin_step()
+        lock = self._lock
+        is_outermost = lock.begin_step()
         try:
             return self._starttls(context)
         finally:
             if is_outermost:
-                self._let_go()
+                lock.release()
 
     def _starttls(self, context: ssl.SSLContext) -> Reply:
         code, text = self.docmd("STARTTLS")
         if code != 220:
             raise SMTPResponseException(code, text)
-        injected = self.file.peek(200) if type(self.file) is ReplyFile else b""
-        if injected:
+        file = self.file
+        if type(file) is ReplyFile and (injected := injected_text(file.buffer)):
             self.close()
-            raise SMTPServerDisconnected(
-                "Connection closed: there was more behind the server's reply to STARTTLS, in the "
-                f"clear: {injected!r}"
-            )
+            raise SMTPServerDisconnected(f"Connection closed: {injected}")
         assert self.sock is not None
         try:
             self.sock = tls.wrap(context, self.sock, self._host or None)
@@ -279,5 +285,5 @@ def tls_context(
         if keyfile is not None or certfile is not None:
             raise ValueError("context can't be given beside keyfile or certfile: load them into it")
         return context
-    make: Callable[..., ssl.SSLContext] = public.ssl._create_stdlib_context  # type: ignore[attr-defined]
+    make: Callable[..., ssl.SSLContext] = public.ssl._create_stdlib_context
     return make(certfile=certfile, keyfile=keyfile)

@@ -3,34 +3,57 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from smtplib import (
     SMTPDataError,
     SMTPNotSupportedError,
-    SMTPRecipientsRefused,
-    SMTPSenderRefused,
+    SMTPServerDisconnected,
 )
 
-import csmtplib as public
-
 from .. import fastpath, kernel
-from ..kernel.errors import SessionClosed
-from ..kernel.transaction import CONTENT, DATA, IN_DOUBT, LOCKSTEP, LOST, MAIL, RCPT
+from ..drive import transactions
+from ..drive.replyfile import ReplyFile
+from ..kernel.transaction import LOCKSTEP
 from ..protocol import envelope, limits, message
-from . import pipelining
+from ..protocol.verdict import CLOSE, RESET, Verdict, is_taken, judge
+from .pipelining import encoded, transact
+from .public import public
 from .session import Session
+from .steps import ByMethods, Direct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
     from email.message import Message
     from typing import Any
 
-    from ..kernel.transaction import Settled
-    from ..protocol.submission import Result
-    from .types import Octets, Refusals, Reply
+    from ..kernel import Octets
+    from ..kernel.transaction import Gear, Reply
+    from ..protocol.mail_object import Sendable
+    from ..protocol.result import Result
+    from ..protocol.verdict import Refusals
 
 # Commands have been written in lower case since Python 3.13; servers and tests see the difference.
 _FROM, _TO = ("from:", "to:") if sys.version_info >= (3, 13) else ("FROM:", "TO:")
+
+
+# What sendmail() calls in the stdlib, and what those call: where one of them is not ours, it has to
+# be called.
+_METHODS = (
+    "mail",
+    "rcpt",
+    "data",
+    "rset",
+    "_rset",
+    "docmd",
+    "putcmd",
+    "send",
+    "getreply",
+    "close",
+    "has_extn",
+    "_get_socket",
+    "_print_debug",
+)
 
 
 @fastpath.genuine
@@ -67,13 +90,12 @@ class SMTP(Session):
 
     pipelining: bool = True
     chunking: bool = False
-    _is_lmtp: bool = False
 
     def mail(self, sender: str, options: Sequence[str] = ()) -> Reply:
-        """MAIL: begins a transaction (RFC 5321 section 4.1.1.2).
+        """Sends MAIL, which begins a transaction (RFC 5321 section 4.1.1.2).
 
-        Options are sent where the server does ESMTP. Raises SMTPNotSupportedError for SMTPUTF8
-        where the server does not offer that.
+        Options are sent if the server does ESMTP. Raises SMTPNotSupportedError for SMTPUTF8 if the
+        server does not offer that.
         """
         parameters = ""
         if options and self.does_esmtp:
@@ -86,29 +108,30 @@ class SMTP(Session):
         return self.getreply()
 
     def rcpt(self, recip: str, options: Sequence[str] = ()) -> Reply:
-        """RCPT: names one recipient (RFC 5321 section 4.1.1.3); options as in mail()."""
+        """Sends RCPT, which names one recipient (RFC 5321 section 4.1.1.3); options as in
+        mail()."""
         parameters = f" {' '.join(options)}" if options and self.does_esmtp else ""
         self.putcmd("rcpt", f"{_TO}{public.quoteaddr(recip)}{parameters}")
         return self.getreply()
 
     def data(self, msg: str | Octets) -> Reply:
-        """DATA and the message; returns the reply to its end (RFC 5321 section 4.1.1.4).
+        """Sends DATA and the message; returns the reply to its end (RFC 5321 section 4.1.1.4).
 
-        A str must be ASCII, and all its line ends become CR LF; octets stay as they are. Dots at
-        the start of lines are doubled in both. Raises SMTPDataError for a reply to DATA other than
-        354, UnicodeEncodeError before anything is sent.
+        A str must be ASCII, and all its line ends become CR LF; bytes stay as they are. Dots at the
+        start of lines are doubled in both. Raises SMTPDataError for a reply to DATA other than 354,
+        UnicodeEncodeError before anything is sent.
         """
         octets = _ascii_octets(msg)
-        body: bytes = public._quote_periods(octets)
-        end = b".\r\n" if body.endswith(b"\r\n") else b"\r\n.\r\n"
         self.putcmd("data")
         code, text = self.getreply()
         if self.debuglevel > 0:
             self._print_debug("data:", (code, text))
         if code != 354:
             raise SMTPDataError(code, text)
+        with self._closing_on_error():
+            body, end = encoded(octets)
         self.send(body + end)
-        self._awaited_replies = 1
+        self._lock.awaited_replies = 1
         return self._reply_to_message()
 
     def _reply_to_message(self) -> Reply:
@@ -118,7 +141,7 @@ class SMTP(Session):
         return code, text
 
     def _refused_after_data(self) -> Refusals:
-        """Recipients that the server refused once it had the message."""
+        """Return the recipients that the server refused once it had the message."""
         return {}
 
     def sendmail(
@@ -133,13 +156,13 @@ class SMTP(Session):
         each with code and text.
 
         A str recipient is one address. A str message must be ASCII; its line ends become CR LF.
-        mail_options and rcpt_options are ESMTP parameters, sent where the server does ESMTP, as is
-        the size where it offers SIZE. Says EHLO or HELO first if needed.
+        mail_options and rcpt_options are ESMTP parameters, sent if the server does ESMTP, as is the
+        size if it offers SIZE. Sends EHLO or HELO first if needed.
 
-        Raises SMTPHeloError; SMTPSenderRefused; SMTPRecipientsRefused where all recipients are
-        refused; SMTPDataError where the message is; SMTPNotSupportedError for SMTPUTF8 where the
-        server does not offer that; ValueError and UnicodeEncodeError for what can't be sent, before
-        the transaction begins. The connection stays open, but for 421, which closes it.
+        Raises SMTPHeloError; SMTPSenderRefused; SMTPRecipientsRefused if all recipients are
+        refused; SMTPDataError if the message is; SMTPNotSupportedError for SMTPUTF8 if the server
+        does not offer that; ValueError and UnicodeEncodeError for what can't be sent, before the
+        transaction begins. The connection stays open, except after 421.
         """
         octets = _ascii_octets(msg)
         recipients = [to_addrs] if isinstance(to_addrs, str) else list(to_addrs)
@@ -150,25 +173,64 @@ class SMTP(Session):
             if self.has_extn("size"):
                 options.append(f"size={memoryview(octets).nbytes}")
             options.extend(mail_options)
-        gear = pipelining.gear_of(self) if recipients else LOCKSTEP
-        if gear != LOCKSTEP:
-            commands = self._envelope(from_addr, recipients, options, rcpt_options)
-            settled, failure = pipelining.transact(self, gear, commands, octets)
-            return self._refusals(settled, failure, from_addr, recipients)
-
+        is_open = bool(recipients) and self._is_gate_open()
         # mail() and rcpt() check again, but by then a transaction may be open. Where they are not
         # ours, what they would send is theirs to know.
-        if fastpath.untouched(self, "mail", "rcpt", "putcmd", "send"):
-            self._envelope(from_addr, recipients, options, rcpt_options)
+        if is_open or fastpath.untouched(self, "mail", "rcpt", "putcmd", "send"):
+            commands = self._envelope(from_addr, recipients, options, rcpt_options)
+        gear = self._gear_for(len(recipients)) if is_open else LOCKSTEP
+        doubted: Verdict | None = None
+        if gear != LOCKSTEP:
+            channel = self._acquire()
+            try:
+                completed, failure, is_doubtful = transact(channel, gear, commands, octets)
+            finally:
+                channel.lock.release()
+            verdict = judge(completed, failure, from_addr, recipients, lmtp=self._is_lmtp)
+            if not is_doubtful:
+                return self._execute(verdict)
+            # It may have been refused because its commands came together: one by one they show.
+            doubted = verdict
+            if not self._is_reset():
+                return self._execute(verdict)
+        steps: Direct | ByMethods
+        if is_open and not self._is_lmtp:
+            steps = Direct(self, commands, octets)
+        else:
+            steps = ByMethods(self, from_addr, octets, options, rcpt_options)
         encoding = self.command_encoding
-        is_outermost = self._begin_step()
+        lock = self._lock
+        is_outermost = lock.begin_step()
         try:
-            return self._transaction(from_addr, recipients, octets, options, rcpt_options)
+            refused = self._transaction(from_addr, recipients, steps)
         finally:
             # mail() may have changed it, for this transaction; the stdlib leaves it so.
             self.command_encoding = encoding
             if is_outermost:
-                self._let_go()
+                lock.release()
+        if doubted is not None:
+            self._policy().host.blame(gear, completed[1])
+        return refused
+
+    def _is_gate_open(self) -> bool:
+        """Return whether a transaction may be run without calling the methods."""
+        sock = self.sock
+        return not (
+            self.debuglevel > 0
+            or self._lock.awaited_replies
+            or type(sock) not in transactions.GENUINE
+            or (self.file is not None and type(self.file) is not ReplyFile)
+            or sock.gettimeout() == 0  # type: ignore[union-attr]
+            or not fastpath.untouched(self, *_METHODS)
+        )
+
+    def _gear_for(self, recipients: int) -> Gear:
+        """Return how a transaction with so many recipients is run if the gate is open."""
+        if not self.pipelining:
+            return LOCKSTEP
+        return self._policy().gear_for_message(
+            self.esmtp_features, recipients, chunking=self.chunking, lmtp=self._is_lmtp
+        )
 
     def _envelope(
         self,
@@ -177,7 +239,7 @@ class SMTP(Session):
         mail_options: Sequence[str],
         rcpt_options: Sequence[str],
     ) -> list[bytes]:
-        """The command lines of the envelope; raises what mail() and rcpt() would for them."""
+        """Return the command lines of the envelope; raise what mail() and rcpt() would for them."""
         encoding = self.command_encoding
         mail_parameters = rcpt_parameters = ""
         if self.does_esmtp:
@@ -207,139 +269,140 @@ class SMTP(Session):
             commands.append(envelope.command(rcpt, encoding))
         return commands
 
-    def _refusals(
-        self,
-        settled: Settled,
-        failure: Exception | None,
-        from_addr: str,
-        recipients: list[str],
-    ) -> Refusals:
-        """What sendmail() returns or raises for a transaction that a pipeline has run."""
-        _, stage, reply, others = settled
-        if failure is not None:
+    def _execute(self, verdict: Verdict) -> Refusals:
+        """Do what a verdict asks for; return the recipients that were refused, or raise its
+        error."""
+        if verdict.ending is CLOSE:
             self.close()
-        if stage == MAIL:
-            assert reply is not None
-            self._end_transaction(reply[0])
-            raise SMTPSenderRefused(*reply, from_addr)
-        refused: Refusals = {}
-        for index, (its_stage, its_reply) in others.items():
-            if its_stage == RCPT:
-                refused[recipients[index]] = its_reply
-        if failure is not None and stage in (LOST, IN_DOUBT):
-            if isinstance(failure, SessionClosed) and len(refused) < len(others):
-                # LMTP, in the midst of its answers: it stands for those that are missing.
-                last = (None, int(CONTENT), failure.reply, others)
-                return {**refused, **self._refused_by_content(last, recipients)}
-            self._keep_replies(settled, recipients)
-            if not isinstance(failure, SessionClosed):
-                raise pipelining.disconnected(failure) from failure
-            if not refused:
-                # Said before the transaction: the answer to its first command, in the stdlib.
-                raise SMTPSenderRefused(*failure.reply, from_addr)
-            raise SMTPRecipientsRefused(refused)
-        if stage == RCPT:
+        elif verdict.ending is RESET:
             self._rset()
-            raise SMTPRecipientsRefused(refused)
-        refused.update(self._refused_by_content(settled, recipients))
-        return refused
+        if verdict.replies is not None:
+            self._keep_replies(verdict.replies)
+        error, verdict.error = verdict.error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                # Its traceback has this frame, and those that have the message.
+                del error
+        return verdict.refused
 
-    def _keep_replies(self, settled: Settled, recipients: list[str]) -> None:
-        """Keeps what the server has answered to the content for each recipient."""
-
-    def _refused_by_content(self, settled: Settled, recipients: list[str]) -> Refusals:
-        """Recipients that the server refused once it had the message. Raises SMTPDataError where
-        it refused the message itself."""
-        reply = settled[2]
-        assert reply is not None
-        if settled[1] == DATA or reply[0] != 250:
-            self._end_transaction(reply[0])
-            raise SMTPDataError(*reply)
-        return {}
+    def _keep_replies(self, replies: Refusals) -> None:
+        """Keep what the server has answered to the content for each recipient."""
 
     def _transaction(
-        self,
-        from_addr: str,
-        recipients: list[str],
-        octets: Octets,
-        mail_options: Sequence[str],
-        rcpt_options: Sequence[str],
+        self, from_addr: str, recipients: list[str], steps: Direct | ByMethods
     ) -> Refusals:
-        code, text = self.mail(from_addr, mail_options)
-        if code != 250:
-            self._end_transaction(code)
-            raise SMTPSenderRefused(code, text, from_addr)
+        verdict = Verdict()
+        reply = steps.mail()
+        if reply[0] != 250:
+            verdict.refuse_sender(reply, from_addr)
+            return self._execute(verdict)
 
-        refused: Refusals = {}
         accepted = 0
         for each in recipients:
             try:
-                code, text = self.rcpt(each, rcpt_options)
+                reply = steps.rcpt(each)
             except ValueError:
                 self._rset()
                 raise
-            if code in (250, 251):
+            if is_taken(reply[0]):
                 accepted += 1
-            else:
-                refused[each] = (code, text)
-            if code == 421:
-                self.close()
-                raise SMTPRecipientsRefused(refused)
+            elif verdict.refuse_recipient(each, reply):
+                return self._execute(verdict)
         if not accepted:
-            self._rset()
-            raise SMTPRecipientsRefused(refused)
+            verdict.refuse_all()
+            return self._execute(verdict)
 
         try:
-            code, text = self.data(octets)
-            if code != 250:
-                raise SMTPDataError(code, text)
+            reply = steps.data()
         except SMTPDataError as error:
-            # Also for a refused DATA, which the stdlib leaves without RSET, or open after 421.
-            self._end_transaction(error.smtp_code)
-            raise
-        refused.update(self._refused_after_data())
-        return refused
-
-    def _end_transaction(self, code: int) -> None:
-        if code == 421:
-            self.close()
+            verdict.refuse_message(error)
+            return self._execute(verdict)
+        if reply[0] != 250:
+            verdict.refuse_message(SMTPDataError(*reply))
         else:
-            self._rset()
+            verdict.refused.update(self._refused_after_data())
+        return self._execute(verdict)
+
+    def _is_reset(self) -> bool:
+        """Return whether RSET has ended a transaction; else the connection is closed."""
+        with suppress(SMTPServerDisconnected):
+            if self.rset()[0] == 250:
+                return True
+            self.close()
+        return False
 
     def send_many(
         self,
-        messages: Iterable[object],
+        messages: Iterable[Sendable],
         *,
         max_in_flight: int = limits.MAX_IN_FLIGHT,
         chunking: bool | None = None,
     ) -> Iterator[Result]:
-        """Sends many messages, each in a transaction of its own, without a wait between them where
-        the server allows that; a result for each, in order.
+        """Sends many messages, each in a transaction of its own, without waiting between them if
+        the server allows that; yields a result for each, in order.
 
         messages: tuples in the order of sendmail()'s arguments, csmtplib.MailObject, which has DSN
-        parameters beside, or email.message.Message with the envelope of their headers. They are
-        taken as they are needed, and so are memory and results: at most `max_in_flight` are under
-        way at once, and so in doubt where the connection is lost. Line ends become CR LF. Where the
-        server offers PIPELINING, the next envelope is sent with the message before it; where it
-        offers CHUNKING too, and `chunking` is not False, whole transactions stream. Recipients that
-        are too many for one transaction (452, or RCPTMAX of RFC 9422) get another.
+        parameters in addition, or email.message.Message with the envelope of their headers. They
+        are taken as they are needed, so memory is bounded, and so is what is in doubt if the
+        connection is lost: at most `max_in_flight` messages are in progress at once. Line ends
+        become CR LF. If the server offers PIPELINING, the next envelope is sent with the message
+        before it; if it offers CHUNKING too, and `chunking` is not False, whole transactions
+        stream. Recipients that are too many for one transaction (452, or RCPTMAX of RFC 9422) get
+        another.
 
-        A result tells of each recipient whether it was accepted, rejected, deferred or is in doubt,
-        and what the server said. A message that can't be sent as it is has an `error` in its
-        result, and the others go on.
+        A result has an outcome for each recipient: accepted, rejected, deferred or in doubt, with
+        the server's reply. A message that can't be sent as it is has an `error` in its result, and
+        the others go on.
 
-        Raises SMTPHeloError before the first, and SMTPServerDisconnected when the results of all
-        that was taken are told, where the connection was lost or the server takes no more (RFC
+        Raises SMTPHeloError before the first result, and SMTPServerDisconnected after the results
+        of all messages that were taken, if the connection was lost or the server takes no more (RFC
         9422, MAILMAX): connect again, and go on with the same iterator and with what was deferred.
         What the iterable raises is raised again by then. Leaving the loop before its end closes the
-        connection. While the iterable has nothing to give, nothing is read: a message may wait for
-        the next one to leave. Raises ValueError for max_in_flight below 1.
+        connection. While the iterable waits for something itself, a thread of csmtplib sends what
+        it has given, within 50 ms; results are yielded when it gives the next message, or ends.
+        Nothing is sent before the first result is asked for: if that never happens, a
+        RuntimeWarning says so. Raises, at once, TypeError for one message instead of several and
+        for arguments of another kind, ValueError for max_in_flight below 1.
         """
-        if max_in_flight < 1:
-            raise ValueError("max_in_flight is at least 1")
-        from .streaming import send_many
+        # Importing them takes longer than importing smtplib does.
+        from ..protocol.arguments import check_count, check_flag
+        from ..protocol.mail_object import iterator_of
+        from ..protocol.result import Lazy
 
-        return send_many(self, messages, max_in_flight, chunking is not False)
+        max_in_flight = check_count("max_in_flight", max_in_flight)
+        if chunking is not None:
+            check_flag("chunking", chunking)
+        iterator = iterator_of("messages", messages)
+        results = self._stream(iterator, max_in_flight, chunking is not False)
+        return Lazy(results, "SMTP.send_many()")
+
+    def _stream(
+        self, messages: Iterator[Sendable], max_in_flight: int, chunking: bool
+    ) -> Generator[Result, None, None]:
+        from .streaming import Streaming
+
+        self.ehlo_or_helo_if_needed()
+        channel = self._acquire()
+        try:
+            if not self.pipelining:
+                channel.policy = channel.policy.without_pipelining()
+            streaming = Streaming(self, channel, messages, max_in_flight, chunking)
+            yield from streaming.results()
+        except BaseException:
+            # The loop over the results was left before its end.
+            self.close()
+            raise
+        finally:
+            channel.lock.release()
+        error = streaming.error
+        if streaming.is_lost:
+            self.close()
+        elif error is not None and streaming.has_more:
+            self.quit()
+        if error is not None:
+            raise error
 
     def send_message(
         self,
@@ -349,14 +412,14 @@ class SMTP(Session):
         mail_options: Sequence[str] = (),
         rcpt_options: Sequence[str] = (),
     ) -> Refusals:
-        """sendmail() of an email.message.Message; see there for what is returned and raised.
+        """Sends an email.message.Message by sendmail(), with what that returns and raises.
 
         Sender and recipients that are not given come from the headers: Sender, else From; To, Cc
-        and Bcc; those of the Resent- block where there is one. Bcc is not transmitted. Where an
-        address is not ASCII, headers go as UTF-8 with SMTPUTF8. Octets above 127 are announced by
-        BODY=8BITMIME where the server offers that, and sent all the same where it does not.
+        and Bcc; those of the Resent- block if there is one. Bcc is not transmitted. If an address
+        is not ASCII, headers go as UTF-8 with SMTPUTF8. Bytes above 127 are announced by
+        BODY=8BITMIME if the server offers that, and sent even if it does not.
 
-        Raises ValueError for two Resent- blocks and for no sender; SMTPNotSupportedError where an
+        Raises ValueError for two Resent- blocks and for no sender; SMTPNotSupportedError if an
         address needs SMTPUTF8 and the server does not offer it; email.errors.HeaderWriteError
         (ValueError on Pythons without that) for line breaks in a header that would begin another.
         """

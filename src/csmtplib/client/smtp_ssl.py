@@ -13,14 +13,15 @@ if TYPE_CHECKING:
     import socket
     import ssl
 
-    from .types import SourceAddress, StrOrBytesPath
+    from .connection import SourceAddress
+    from .session import StrOrBytesPath
 
 SMTP_SSL_PORT = 465
 
 
 @fastpath.genuine
 class SMTP_SSL(SMTP):
-    """SMTP over TLS from the first octet on (RFC 8314 section 3.3), as `smtplib.SMTP_SSL`.
+    """SMTP over TLS from the first byte on (RFC 8314 section 3.3), as `smtplib.SMTP_SSL`.
 
     Takes what SMTP takes; keyfile, certfile and context as in SMTP.starttls().
     """

@@ -1,159 +1,222 @@
-"""SMTP.send_many(): the loop between a caller's messages, the pipeline and the results."""
+"""send_many(): the loop between a caller's messages, the connection and the results."""
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections import deque
+from collections.abc import Generator, Iterator
+from contextlib import suppress
 from smtplib import SMTPServerDisconnected
 from typing import TYPE_CHECKING
 
-from .. import kernel
 from ..drive import transactions
-from ..kernel.transaction import Want
-from ..protocol import limits
+from ..drive.background import Source, Wake
+from ..drive.performer import Performer
+from ..protocol import envelope, limits
+from ..protocol.dialogue import Dialogue
+from ..protocol.failures import disconnected
 from ..protocol.features import Features
-from ..protocol.submission import Result, Submission
-from . import pipelining
+from ..protocol.stream import NO_MORE_MESSAGES, Stream
 
 if TYPE_CHECKING:
-    from .smtp import SMTP
+    from ..protocol.result import Result
+    from .connection import Connection
+    from .owner import Channel
 
-# Seconds for which messages that come quickly wait for each other, to leave in one write.
-_GATHER = 0.001
-
-
-def send_many(
-    smtp: SMTP, messages: Iterable[object], max_in_flight: int, chunking: bool
-) -> Iterator[Result]:
-    """See SMTP.send_many()."""
-    smtp.ehlo_or_helo_if_needed()
-    gear = pipelining.offered_gear(smtp, chunking=chunking)
-    replies = smtp._occupy()
-    try:
-        submission = Submission(
-            replies,
-            Features(smtp.esmtp_features),
-            gear,
-            lmtp=smtp._is_lmtp,
-            proved=gear in smtp._proved_gears,
-            max_in_flight=max_in_flight,
-            audit=partial(sys.audit, "smtplib.send", smtp),
-        )
-        stream = _Stream(smtp, submission, replies, messages, max_in_flight)
-        yield from stream.results()
-        pipelining.learn(smtp, gear, submission.pipeline)
-        failure = submission.pipeline.failure
-    except BaseException:
-        # The loop over the results was left before its end.
-        smtp.close()
-        raise
-    finally:
-        smtp._let_go()
-    stream.end(failure)
+# The longest that the other thread runs before it looks about.
+_RUN_SECONDS = 1.0
 
 
-class _Stream:
+class Streaming:
+    """One call of send_many().
+
+    channel: to the connection, which is this thread's for as long as the results are asked for.
+    """
+
     def __init__(
         self,
-        smtp: SMTP,
-        submission: Submission,
-        replies: kernel.ReplyBuffer,
-        messages: Iterable[object],
+        connection: Connection,
+        channel: Channel,
+        messages: Iterator[object],
         max_in_flight: int,
+        chunking: bool,
     ) -> None:
-        self._smtp = smtp
-        self._sock = smtp.sock
-        self._submission = submission
-        self._replies = replies
-        self._messages = iter(messages)
-        self._more = True
-        self._half = max_in_flight // 2
-        assert smtp.sock is not None
-        self._allowed = limits.at_least(smtp.sock.gettimeout())
+        self._connection = connection
+        self._channel = channel
+        self._sock = channel.sock
+        self._stream = Stream(
+            channel.replies,
+            Features(connection.esmtp_features),
+            channel.policy,
+            lmtp=channel.is_lmtp,
+            max_in_flight=max_in_flight,
+            chunking=chunking,
+            audit=channel.audit,
+        )
+        self._submission = self._stream.submission
+        self._source = Source(messages, self._go_on)
+        # While the next message is asked for: what runs the connection, and what comes of it.
+        self._line: transactions.Line | None = None
+        self._results: deque[Result] = deque()
+        self._timeout: float | None = self._sock.gettimeout()
+        self._allowed = limits.at_least(self._timeout)
         self._raised: BaseException | None = None
-        transactions.prepare(self._sock)
 
     def results(self) -> Iterator[Result]:
-        """All results, in order."""
-        submission = self._submission
-        while self._more or len(submission):
+        """Yield all results, in order; also if a signal handler or an audit hook raises an
+        exception at any moment. It is kept for `error`."""
+        results = self._results_until_an_error()
+        try:
+            while True:
+                try:
+                    result = next(results)
+                except StopIteration:
+                    return
+                except BaseException as error:
+                    self._raised = error
+                    break
+                yield result
+        finally:
+            # The loop over the results may have been left.
+            results.close()
+            self._source.close()
+        self._stream.has_more = False
+        name = type(self._raised).__name__
+        self._submission.give_up(InterruptedError(f"interrupted: {name}"))
+        yield from self._known()
+
+    @property
+    def has_more(self) -> bool:
+        """Whether messages are left that the connection does not take any more."""
+        return self._stream.has_more
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the connection can't be used any more."""
+        return self._submission.pipeline.failure is not None
+
+    @property
+    def error(self) -> BaseException | None:
+        """The reason why the stream has ended before its time, once all results are known; to be
+        raised."""
+        if self._raised is not None:
+            return self._raised
+        failure = self._submission.pipeline.failure
+        if failure is not None:
+            error = disconnected(failure)
+            error.__cause__ = failure
+            return error
+        if self._stream.has_more:
+            return SMTPServerDisconnected(NO_MORE_MESSAGES)
+        return None
+
+    def _results_until_an_error(self) -> Generator[Result, None, None]:
+        stream, submission = self._stream, self._submission
+        while not stream.is_done:
             yield from self._fill()
-            # Half of the window stays on its way while the other is filled again.
-            half = min(self._half, max(len(submission.pipeline) - 1, 0))
-            self._run(half if self._more and not submission.is_over else 0)
-            yield from submission.results()
-            if submission.is_over and not len(submission):
+            self._run(stream.target())
+            yield from self._known()
+            if submission.must_renew:
+                self._renew()
+                yield from self._known()
+            if stream.is_over:
                 if submission.pipeline.failure is None:
                     # Whether there is one message too many shows when it is asked for.
                     self._take_one()
-                    yield from submission.results()
+                    yield from self._known()
                 return
 
-    def end(self, failure: Exception | None) -> None:
-        """Raises what has ended the stream before its time; failure: of the pipeline."""
-        if failure is not None:
-            self._smtp.close()
-        if self._raised is not None:
-            raise self._raised
-        if failure is not None:
-            raise pipelining.disconnected(failure) from failure
-        if self._more:
-            self._smtp.quit()
-            raise SMTPServerDisconnected(
-                "the server takes no more messages on one connection (LIMITS MAILMAX): connect "
-                "again for the rest"
-            )
+    def _known(self) -> Iterator[Result]:
+        """Yield the results that are known by now."""
+        while self._results:
+            yield self._results.popleft()
+        yield from self._submission.results()
 
     def _fill(self) -> Iterator[Result]:
-        """Takes messages while there is room; yields results that come in meanwhile."""
-        submission = self._submission
-        pipeline = submission.pipeline
-        last_run = before = time.monotonic()
-        while self._more and submission.has_room() and self._take_one():
-            now = time.monotonic()
-            took = now - before
-            if not pipeline.proved:
-                # Nothing could leave behind it.
-                self._run(0)
-            elif took > _GATHER:
-                # The next may be as long in coming: meanwhile this one is sent.
-                self._run(0, took)
-            elif now - last_run > _GATHER and pipeline.want() & Want.WRITE:
-                # Where they come quickly, they leave together.
-                self._run(0, 0)
-            else:
-                before = now
+        """Take messages while there is room; yield results that come in meanwhile."""
+        stream, source = self._stream, self._source
+        source.at = last_run = time.monotonic()
+        while stream.wants_message() and self._take_one():
+            if not stream.must_send(source.at - last_run, is_slow=source.is_slow):
                 continue
-            last_run = time.monotonic()
-            yield from submission.results()
-            before = time.monotonic()
+            self._run(0, 0)
+            yield from self._known()
+            source.at = last_run = time.monotonic()
+        # Of some there are results already, though no message came.
+        while self._results:
+            yield self._results.popleft()
+
+    def _renew(self) -> None:
+        """Go on with what the server can do, after it has shown that it can't do more."""
+        sock, replies = self._sock, self._channel.replies
+        timeout = sock.gettimeout()
+        dialogue = Dialogue(replies, timeout)
+        try:
+            Performer(sock).perform(dialogue.operations(self._stream.renewal(self._hello)))
+        except BaseException:
+            self._submission.abandon()
+            raise
+        sock.settimeout(timeout)
+        self._line = None
+
+    def _hello(self) -> bytes:
+        connection = self._connection
+        command = envelope.command(f"{connection.ehlo_msg} {connection.local_hostname}")
+        self._channel.audit(command)
+        return command
 
     def _take_one(self) -> bool:
-        """Takes a message on; False where there is none."""
+        """Take a message on; return False if there is none."""
+        stream, lock = self._stream, self._channel.lock
+        # Meanwhile the connection may be in the hands of another thread: who closes it, even from
+        # this one, only ends what is said on it.
+        owner, lock.owner = lock.owner, 0
         try:
-            item = next(self._messages)
+            item = self._source.take()
         except StopIteration:
-            self._more = False
+            stream.has_more = False
             return False
         except BaseException as error:
-            # What was taken before is still to be told.
-            self._more = False
+            # What was taken before is still to get its results.
+            stream.has_more = False
             self._raised = error
+            self._source.close()
             return False
+        finally:
+            lock.owner = owner
         self._submission.add(item)
         return True
 
-    def _run(self, target: int, seconds: float | None = None) -> None:
-        """Runs until so many messages are left, or for so many seconds."""
-        pipeline = self._submission.pipeline
-        if self._smtp.sock is not self._sock:
-            pipeline.lose(SMTPServerDisconnected("the connection was closed between two results"))
+    def _go_on(self, wake: Wake) -> bool:
+        """Run the connection in another thread, while this one waits for a message."""
+        submission = self._submission
         try:
-            transactions.run(
-                pipeline, self._replies, self._sock, target, self._allowed, seconds=seconds
-            )
+            if self._line is None:
+                self._line = transactions.Line(
+                    submission.pipeline, self._channel.replies, self._sock, self._allowed
+                )
+            if not submission.pipeline.want():
+                return False
+            transactions.run_together([self._line], _RUN_SECONDS, wake.sock)
+            wake.clear()
+            self._results.extend(submission.results())
+            if submission.must_renew:
+                self._renew()
+                self._results.extend(submission.results())
         except BaseException as error:
-            pipeline.lose(InterruptedError(f"interrupted: {type(error).__name__}"))
             self._raised = error
+            submission.give_up(InterruptedError(f"interrupted: {type(error).__name__}"))
+        finally:
+            # It may have been closed meanwhile.
+            with suppress(OSError):
+                self._sock.settimeout(self._timeout)
+        return bool(submission.pipeline.want())
+
+    def _run(self, target: int, seconds: float | None = None) -> None:
+        """Run the connection until so many messages are left, or for so many seconds."""
+        pipeline = self._submission.pipeline
+        if self._connection.sock is not self._sock:
+            pipeline.lose(SMTPServerDisconnected("the connection was closed between two results"))
+        transactions.run(
+            pipeline, self._channel.replies, self._sock, target, self._allowed, seconds=seconds
+        )

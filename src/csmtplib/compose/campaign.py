@@ -1,4 +1,4 @@
-"""One letter to many: a job for each row, the same octets whenever it is made."""
+"""One letter to many recipients: one job per row, with the same bytes each time it is made."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from hashlib import blake2b
 from ..bulk.delivery import Job
 from ..protocol.mail_object import MailObject
 from .addresses import envelope_address
+from .addresses import verp as verp_sender
 from .fields import Field, unsubscribe_field
 from .letter import Letter
 from .mime import BOUNDARY_PREFIX, ENCODINGS
 from .rows import Row, RowError
-from .verp import verp as verp_sender
 
 
 class Campaign:
-    """A letter that is sent to the rows of tables.
+    """A letter for the rows of tables.
 
-    sender: for the envelope, "" for the null sender. verp: whether each recipient has a sender of
-    his own, so that bounces name him. id: tells this campaign from others; message identifiers are
-    made of it. date: when it began, with a time zone; all messages have it. list_unsubscribe: URIs
-    separated by commas, a template each. Raises ValueError for arguments that can't be used,
-    TemplateError among them.
+    sender: for the envelope, "" for the null sender. verp: whether each recipient gets a sender
+    address of its own, so that a bounce identifies the recipient. id: identifies this campaign;
+    Message-IDs are derived from it. date: the Date of all messages, with a time zone.
+    list_unsubscribe: URIs separated by commas, each a template. Raises ValueError for invalid
+    arguments, and TemplateError for invalid templates.
     """
 
     def __init__(
@@ -38,9 +38,9 @@ class Campaign:
         list_unsubscribe: str | None = None,
     ) -> None:
         if date.tzinfo is None:
-            raise ValueError("the date has no time zone")
+            raise ValueError("the date needs a time zone")
         if verp and not sender:
-            raise ValueError("VERP wants a sender, and there is the null sender")
+            raise ValueError("VERP needs a sender, not the null sender")
         self._letter = letter
         self._sender = envelope_address(sender) if sender else ""
         self._verp = verp
@@ -52,7 +52,7 @@ class Campaign:
             fields.append(Field("Date", True, lambda _: octets))
         if list_unsubscribe is not None:
             if "list-unsubscribe" in set_by_template:
-                raise ValueError("List-Unsubscribe is in the template already")
+                raise ValueError("List-Unsubscribe is already in the template: give it once")
             fields.append(unsubscribe_field(list_unsubscribe, letter.environment))
         self._head = _joined(fields)
         self._id_domain = None if "message-id" in set_by_template else self._domain()
@@ -61,10 +61,10 @@ class Campaign:
         self._part_headers = [_part_headers(part.subtype) for part in letter.parts]
 
     def job(self, source: str, row: Row) -> Job:
-        """The job for a row of a table that is called `source`: its key, envelope and content.
+        """Return the job for a row of the table that is called `source`: key, envelope and content.
 
-        The content comes in buffers; those that all messages share are the same objects. Raises
-        RowError where the letter can't be made of the row.
+        The content is a sequence of buffers; messages share the objects that are the same in all of
+        them. Raises RowError if the letter can't be made from the row.
         """
         key = f"{source}:{row.line}"
         try:
@@ -82,7 +82,7 @@ class Campaign:
         opening = b"".join(head)
         if not opening.isascii() and row.address.isascii() and sender.isascii():
             raise ValueError(
-                "an address in the header is not ASCII, and none of the envelope is: the message "
+                "an address in the header is not ASCII, but those of the envelope are: the message "
                 "would not be sent with SMTPUTF8"
             )
         buffers = []
@@ -101,18 +101,18 @@ class Campaign:
         return f"Message-ID: <{name}@{self._id_domain}>\r\n".encode("ascii")
 
     def _domain(self) -> str:
-        """The right side of message identifiers: the domain of From, which has all messages alike,
-        or of the sender."""
+        """Return the right side of message identifiers: the domain of From, if that is the same in
+        all messages, else of the sender."""
         domain = (self._letter.author or self._sender).rpartition("@")[2]
         if not domain:
             raise ValueError(
-                "there is no domain for Message-ID: give a sender, or write an address into From"
+                "there is no domain for Message-ID: give a sender, or a constant address in From"
             )
         return domain
 
 
 def _joined(fields: Iterable[Field]) -> list[bytes | Field]:
-    """The fields, with the octets of those that are constant and stand together in one."""
+    """Return the fields, with adjacent constant ones joined into one bytes object."""
     joined: list[bytes | Field] = []
     for field in fields:
         if not field.constant:
@@ -125,7 +125,7 @@ def _joined(fields: Iterable[Field]) -> list[bytes | Field]:
 
 
 def _delimiters(boundary: str, parts: int) -> tuple[bytes, bytes, bytes]:
-    """What stands before the first part, between parts and behind the last (RFC 2046 section
+    """Return what goes before the first part, between parts and after the last (RFC 2046 section
     5.1)."""
     version = "MIME-Version: 1.0\r\n"
     if parts == 1:
@@ -137,7 +137,7 @@ def _delimiters(boundary: str, parts: int) -> tuple[bytes, bytes, bytes]:
 
 
 def _part_headers(subtype: str) -> dict[str, bytes]:
-    """The header of a part, and its empty line, by the encoding of the part."""
+    """Return the header of a part, with its empty line, for each encoding of the part."""
     kind = f'Content-Type: text/{subtype}; charset="utf-8"\r\n'
     return {
         encoding: f"{kind}Content-Transfer-Encoding: {encoding}\r\n\r\n".encode("ascii")

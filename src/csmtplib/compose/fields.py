@@ -1,4 +1,4 @@
-"""Header fields of a template, each compiled once."""
+"""The header fields of a template, each compiled once."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import NamedTuple, TypeAlias
 from ..protocol.message import EMPTY_GROUP
 from . import headers
 from .addresses import envelope_address
-from .template import TAG, Environment, TemplateError, is_constant, reason
+from .template import SINGLE_BRACES, TAG, Environment, TemplateError, is_constant, reason
 
-# Those that are lists of addresses (RFC 5322 section 3.6.2 and 3.6.3), and those that programs
-# read and so hold no encoded words.
+# Fields that are lists of addresses (RFC 5322 sections 3.6.2 and 3.6.3), and fields that programs
+# read, where encoded words are not allowed.
 _ADDRESSES = {"from", "sender", "reply-to", "to", "cc"}
 _STRUCTURED = {
     *("date", "message-id", "in-reply-to", "references"),
@@ -20,22 +20,23 @@ _STRUCTURED = {
     *("auto-submitted", "feedback-id", "precedence"),
 }
 
-# A message has one of each at most (RFC 5322 section 3.6).
+# A message has at most one of each (RFC 5322 section 3.6).
 _ONCE = {
     *_ADDRESSES,
     *("date", "message-id", "in-reply-to", "references", "subject"),
     *("list-unsubscribe", "list-unsubscribe-post"),
 }
 _FORBIDDEN = {
-    "bcc": "a recipient in it would stand in every message",
-    "content-transfer-encoding": "it depends on the text",
-    "content-type": "it depends on the parts",
-    "mime-version": "it is added",
+    "bcc": "every recipient would see it",
+    "resent-bcc": "every recipient would see it",
+    "content-transfer-encoding": "csmtplib sets it, to suit the text",
+    "content-type": "csmtplib sets it, to suit the parts",
+    "mime-version": "csmtplib adds it",
 }
 
 _LINE_END = re.compile(r"\n(?![ \t])")
 _FIELD = re.compile(r"([!-9;-~]{1,60}):[ \t]*(.*)", re.DOTALL)
-# A brace that begins no tag; each text is read in one way only, or the search could take ages.
+# A brace that begins no tag. The alternatives must not overlap, or the search could take very long.
 _BRACE = r"\{(?![{%#])"
 _QUOTED = rf'"(?:{TAG}|{_BRACE}|\\.|[^"\\{{])*"'
 _ANGLE = rf"<(?:{TAG}|{_BRACE}|[^<>{{])*>"
@@ -52,50 +53,51 @@ Variables: TypeAlias = "dict[str, object]"
 
 
 class Field(NamedTuple):
-    """A header field. make: its octets for some variables, CR LF at the end. Raises whatever the
-    template raises, and ValueError for a value that can't stand there."""
+    """A header field. make: returns its octets for some variables, with CR LF at the end; raises
+    whatever the template raises, and ValueError for a value that is not allowed there."""
 
     name: str
     constant: bool
     make: Callable[[Variables], bytes]
 
     def octets(self, variables: Variables) -> bytes:
-        """The octets of the field. Raises ValueError where there are none for these variables."""
+        """Return the octets of the field. Raises ValueError if it can't be made from these
+        variables."""
         try:
             return self.make(variables)
-        # Whatever an expression raises, it is about this row.
+        # An expression may raise anything; it concerns this row only.
         except Exception as error:
-            raise ValueError(f"{self.name}: {reason(error)}") from error
+            raise ValueError(f"{self.name}: {reason(error, variables)}") from error
 
 
 def parse_header(block: str, environment: Environment, file: str) -> list[Field]:
-    """The fields of a header block, lines separated by LF.
+    """Compile the fields of a header block, whose lines are separated by LF.
 
-    Raises TemplateError for what is no field, what a template may not set, what is there twice, and
-    where From is missing.
+    Raises TemplateError for a line that is not a field, a field that a template may not set, a
+    field that occurs twice, and a missing From.
     """
     fields: list[Field] = []
     seen: set[str] = set()
     for line, name, source in _unfolded(block, file):
         lower = name.lower()
         if lower in _FORBIDDEN:
-            raise TemplateError(file, line, f"leave {name} out: {_FORBIDDEN[lower]}")
+            raise TemplateError(file, line, f"remove {name}: {_FORBIDDEN[lower]}")
         if lower in seen and lower in _ONCE:
-            raise TemplateError(file, line, f"{name} is there for the second time")
+            raise TemplateError(file, line, f"{name} occurs twice: remove one")
         seen.add(lower)
         fields.append(_field(name, source, environment, file, line))
     if "from" not in seen:
         raise TemplateError(
-            file, 1, "From is missing: begin with header fields, then an empty line"
+            file, 1, "From is missing: write header fields, an empty line, and the text"
         )
     return fields
 
 
 def unsubscribe_field(source: str, environment: Environment) -> Field:
-    """List-Unsubscribe (RFC 2369) for a list of URIs, with List-Unsubscribe-Post (RFC 8058) where
-    one of them is https. Raises TemplateError."""
+    """Compile List-Unsubscribe (RFC 2369) for a list of URIs, with List-Unsubscribe-Post (RFC 8058)
+    if one of them is https. Raises TemplateError."""
     name = "List-Unsubscribe"
-    # Cut here and not where values are in it, so that no value can add another.
+    # Split before values are inserted, so that no value can add another URI.
     texts = _texts([item.strip() for item in _LIST_ITEM.findall(source)], environment, name, 1)
 
     def make(variables: Variables) -> bytes:
@@ -103,8 +105,8 @@ def unsubscribe_field(source: str, environment: Environment) -> Field:
         for uri in found:
             if _URI.fullmatch(uri) is None:
                 raise ValueError(
-                    f"{uri!r} is no https, http or mailto URI: write {{{{ x | urlencode }}}} for "
-                    "values in it"
+                    f"{uri!r} is not an https, http or mailto URI: write {{{{ x | urlencode }}}} "
+                    "for values in it"
                 )
         octets = headers.uris(name, found)
         if any(uri[:6].lower() == "https:" for uri in found):
@@ -115,14 +117,14 @@ def unsubscribe_field(source: str, environment: Environment) -> Field:
 
 
 def _unfolded(block: str, file: str) -> Iterator[tuple[int, str, str]]:
-    """The line, name and value of each field."""
+    """Yield the line, name and value of each field."""
     line = 1
     for folded in _LINE_END.split(block) if block else ():
         field = folded.replace("\n", "")
         found = _FIELD.fullmatch(field)
         if found is None:
             raise TemplateError(
-                file, line, f"{field!r} is no header field: put an empty line before the text"
+                file, line, f"{field!r} is not a header field: put an empty line before the text"
             )
         yield line, found[1], found[2].strip()
         line += folded.count("\n") + 1
@@ -130,7 +132,7 @@ def _unfolded(block: str, file: str) -> Iterator[tuple[int, str, str]]:
 
 def _field(name: str, source: str, environment: Environment, file: str, line: int) -> Field:
     if _ENCODED_WORD.search(source):
-        raise TemplateError(file, line, f"{name} has an encoded word: write it as UTF-8")
+        raise TemplateError(file, line, f"{name} contains an encoded word: write it as UTF-8")
     try:
         make = _maker(name, source, environment, file, line)
     except TemplateError as error:
@@ -139,12 +141,15 @@ def _field(name: str, source: str, environment: Environment, file: str, line: in
 
 
 def _checked(field: Field, file: str, line: int) -> Field:
-    """The field, if it can stand in a header at all."""
+    """Return the field, if its value is valid as far as it is constant."""
     if field.constant:
         try:
             field.octets({})
         except ValueError as error:
-            raise TemplateError(file, line, str(error)) from error
+            said = str(error)
+            if SINGLE_BRACES.search(said):
+                said += "; write values of a row in double braces: {{ x }}"
+            raise TemplateError(file, line, said) from error
     return field
 
 
@@ -164,8 +169,8 @@ def _maker(
 def _addresses(
     source: str, environment: Environment, file: str, line: int
 ) -> Callable[[Variables], list[tuple[str, str]]]:
-    """Display name, or "", and address of each mailbox of a list."""
-    # Cut here and not where values are in it: a comma in a name begins no other address.
+    """Compile a list of mailboxes: the display name, or "", and the address of each."""
+    # Split before values are inserted: a comma in a name must not begin another address.
     items = [item.strip() for item in _LIST_ITEM.findall(source)]
     sources = [text for item in items for text in _mailbox(item)]
     texts = _texts(sources, environment, file, line)
@@ -181,12 +186,12 @@ def _addresses(
 
 
 def _mailbox(source: str) -> tuple[str, str]:
-    """The sources of a display name, or "", and of an address."""
+    """Return the sources of a display name, or "", and of an address."""
     found = _NAMED.fullmatch(source)
     if found is None:
         return "", source
     display_name, address = found["display_name"].strip(), found["address"].strip()
-    # Values are quoted as they need it, in quotes or not.
+    # Quotes are added where a value needs them, so those of the template are not needed.
     if _ALL_QUOTED.fullmatch(display_name):
         display_name = display_name[1:-1]
         if is_constant(display_name):
@@ -197,15 +202,15 @@ def _mailbox(source: str) -> tuple[str, str]:
 def _texts(
     sources: Sequence[str], environment: Environment, file: str, line: int
 ) -> Callable[[Variables], list[str]]:
-    """What templates that belong together give. As one template they take less time."""
+    """Compile templates that belong together as one, which takes less time to render."""
     if not sources:
-        raise TemplateError(file, line, "nothing is there")
+        raise TemplateError(file, line, "the value is empty")
     template = environment.compile("\0".join(sources), file, line)
 
     def make(variables: Variables) -> list[str]:
         texts = template.text(variables).split("\0")
         if len(texts) != len(sources):
-            raise ValueError("a value holds NUL, or a {% %} has a comma or a '<' in its block")
+            raise ValueError("a value contains NUL, or a {% %} block contains a comma or '<'")
         return texts
 
     return make

@@ -1,5 +1,4 @@
-"""Header fields as octets (RFC 5322): folding, and encoded words for what is not ASCII (RFC
-2047)."""
+"""Header fields as octets (RFC 5322): folding, and encoded words for non-ASCII text (RFC 2047)."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ _LINE = 78  # RFC 5322 section 2.1.1
 _LINE_WITH_ENCODED_WORD = 76  # RFC 2047 section 2
 _ENCODED_WORD = 75
 
-# Whatever somebody takes for the end of a line, and other control characters.
+# Everything that some program treats as the end of a line, and other control characters.
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029]")
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _SPECIAL = re.compile(r'(["\\])')
@@ -22,9 +21,9 @@ _WORD = re.compile(" *[^ ]+")
 
 
 def unstructured(name: str, value: str) -> bytes:
-    """A field whose value is text for people, such as Subject.
+    """Return a field whose value is text for people, such as Subject.
 
-    Raises ValueError for control characters, line ends above all.
+    Raises ValueError for control characters, including line ends.
     """
     value = _clean(value)
     if value.isascii() and "=?" not in value:
@@ -36,33 +35,33 @@ def unstructured(name: str, value: str) -> bytes:
 
 
 def structured(name: str, value: str) -> bytes:
-    """A field whose value is for programs, such as References. Raises ValueError for what is not
-    ASCII, control characters and values that can't be folded."""
+    """Return a field whose value is for programs, such as References. Raises ValueError for
+    non-ASCII text, control characters and values that can't be folded."""
     value = _clean(value)
     if not value.isascii():
-        raise ValueError("only ASCII may stand there")
+        raise ValueError("only ASCII is allowed there")
     return _folded(name, value)
 
 
 def mailboxes(name: str, addresses: Sequence[tuple[str, str]]) -> bytes:
-    """A field whose value is addresses, each with a display name or "".
+    """Return a field whose value is addresses, each with a display name or "".
 
-    Addresses that are not ASCII stay as they are, which takes SMTPUTF8. Raises ValueError for
-    control characters in a name.
+    Non-ASCII addresses are kept, which requires SMTPUTF8. Raises ValueError for control characters
+    in a name.
     """
     return _folded(name, ", ".join([_mailbox(name, *each) for each in addresses]))
 
 
 def uris(name: str, values: Sequence[str]) -> bytes:
-    """A field whose value is URIs (RFC 2369). Raises ValueError for one that is longer than a
-    line."""
+    """Return a field whose value is URIs (RFC 2369). Raises ValueError for one that is longer than
+    a line."""
     return _folded(name, ", ".join([f"<{value}>" for value in values]))
 
 
 def _mailbox(name: str, display_name: str, address: str) -> str:
     if not display_name:
         return address
-    # The regular expression takes no control characters; the others are looked at.
+    # The regular expression matches no control characters; other names are checked by _clean().
     if _ATOMS.fullmatch(display_name) is None or "=?" in display_name:
         display_name = _clean(display_name)
         if not display_name:
@@ -78,17 +77,17 @@ def _clean(value: str) -> str:
     if not (value.isascii() and value.isprintable()):
         if found := _CONTROL.search(value):
             character = f"U+{ord(found[0]):04X}"
-            raise ValueError(f"{value!r} holds {character}, which can't stand in a header")
+            raise ValueError(f"{value!r} contains {character}, which is not allowed in a header")
         value = value.replace("\t", " ")
     return value.strip(" ")
 
 
 def _encoded_words(name: str, text: str) -> str:
-    """The text in encoded words with a space between, the first so short that the field's name
-    stands before it."""
+    """Return the text as encoded words separated by spaces, the first short enough to follow the
+    field's name on its line."""
     octets = text.encode()
     word = f"=?utf-8?b?{binascii.b2a_base64(octets, newline=False).decode('ascii')}?="
-    # The stdlib cuts text into words, and takes its time.
+    # The stdlib splits text into words, but slowly.
     if len(word) <= _ENCODED_WORD - len(name) - 2:
         return word
     header = Header(text, "utf-8", maxlinelen=_LINE_WITH_ENCODED_WORD, header_name=name)
@@ -101,7 +100,7 @@ def _folded(name: str, value: str) -> bytes:
         return f"{line}\r\n".encode()
     longest = _LINE_WITH_ENCODED_WORD if "=?" in value else _LINE
     lines = []
-    # No line end behind the name itself: there are programs that take the field for empty then.
+    # No line break directly after the name: some programs would take the field for empty.
     first, *words = _WORD.findall(value)
     line = f"{name}: {first}"
     for word in words:
@@ -112,5 +111,5 @@ def _folded(name: str, value: str) -> bytes:
             line += word
     octets = [each.encode() for each in (*lines, line)]
     if max(map(len, octets)) > limits.MESSAGE_LINE_OCTETS:
-        raise ValueError(f"a word of it is longer than {limits.MESSAGE_LINE_OCTETS} octets")
+        raise ValueError(f"a word in it is longer than {limits.MESSAGE_LINE_OCTETS} octets")
     return b"".join([each + b"\r\n" for each in octets])

@@ -1,5 +1,4 @@
-"""Text parts as MIME has them (RFC 2045): their encodings, and lines that are encoded once for many
-messages."""
+"""Text parts of MIME (RFC 2045): encodings, and lines that are encoded once for many messages."""
 
 from __future__ import annotations
 
@@ -15,27 +14,27 @@ CRLF = b"\r\n"
 # The Content-Transfer-Encodings that encoded() chooses from.
 ENCODINGS = ("7bit", "quoted-printable", "base64")
 
-# What each boundary begins with, behind the "--" of its line. In quoted-printable and base64 it
-# can't occur (RFC 2045 section 6.7), and a part that has it does not go as 7bit: so whatever a row
-# holds, it can't end its part.
+# The beginning of each boundary, after the "--" of its line. It can't occur in quoted-printable
+# and base64 (RFC 2045 section 6.7), and a part that contains it is not sent as 7bit. So no value
+# of a row can end its part.
 BOUNDARY_PREFIX = "=_"
 _BOUNDARY_LINE = b"--=_"
 
 _SEVEN_BIT_LINE = 78  # RFC 5322 section 2.1.1
 _ENCODED_LINE = 76  # RFC 2045 section 6.7 and 6.8
 
-# What quoted-printable leaves as it is.
+# The bytes that quoted-printable does not encode.
 _SAFE = b"\t\r\n" + bytes(octet for octet in range(0x20, 0x7F) if octet != ord("="))
-# A space or tab that is encoded for being the last of its line.
+# A space or tab that is encoded because it is the last on its line.
 _ENCODED_SPACE = re.compile(rb"=(?:20|09)\r\n")
 
-# Constant text that is shorter is not worth a buffer of its own.
+# Shorter constant text is not worth a buffer of its own.
 _WORTH_SHARING = 200
 
 
 class Constant(NamedTuple):
-    """Text of a template that stands in many messages: the end of a line, whole lines, and the
-    beginning of a line. What is known of the lines is known once."""
+    """Text of a template that occurs in many messages: the end of a line, whole lines, and the
+    beginning of a line. The properties of the lines are computed once."""
 
     head: str
     lines: bytes
@@ -46,12 +45,12 @@ class Constant(NamedTuple):
 
 
 def constants(texts: Iterable[str]) -> dict[str, Constant]:
-    """Those of the texts that are worth it, by themselves."""
+    """Return a Constant for each text that is long enough to be shared, by the text."""
     found = {}
     for text in texts:
         head, head_end, rest = text.partition("\r\n")
         inner, end, tail = rest.rpartition("\r\n")
-        # A text with other line ends is left to encoded(), which makes CR LF of them.
+        # Text with other line ends is left to encoded(), which converts them to CR LF.
         if len(inner) >= _WORTH_SHARING and kernel.fix_eols(text) == text:
             lines = (inner + end).encode()
             found[text] = Constant(
@@ -66,13 +65,13 @@ def constants(texts: Iterable[str]) -> dict[str, Constant]:
 
 
 def encoded(pieces: Iterable[str], known: Mapping[str, Constant]) -> tuple[str, list[bytes]]:
-    """A text that comes in pieces: the Content-Transfer-Encoding that suits it, and its octets in
-    that, in buffers.
+    """Return the Content-Transfer-Encoding that suits a text given in pieces, and the encoded
+    octets, in buffers.
 
-    Line ends become CR LF, and the last line has one. known: pieces that have been encoded before.
-    Raises ValueError for NUL, UnicodeEncodeError for what is no Unicode (lone surrogates).
+    Line ends become CR LF, and the last line gets one. known: pieces that have been encoded before.
+    Raises ValueError for NUL, UnicodeEncodeError for lone surrogates.
     """
-    # Whole lines of either kind in turn, so what is true of all of them is true of the part.
+    # Both kinds consist of whole lines, so a property that all of them have is one of the part.
     varying: list[bytes] = []
     shared: list[Constant] = []
     open_line: list[str] = []
@@ -89,12 +88,12 @@ def encoded(pieces: Iterable[str], known: Mapping[str, Constant]) -> tuple[str, 
     varying.append(last + CRLF if last and not last.endswith(CRLF) else last)
     together = b"".join(varying)
     if b"\0" in together:
-        raise ValueError("the text holds a NUL character")
+        raise ValueError("the text contains a NUL character")
     if _is_seven_bit(together) and all(constant.seven_bit for constant in shared):
         return "7bit", _in_turn(varying, [constant.lines for constant in shared])
     size = len(together) + sum(len(constant.lines) for constant in shared)
     unsafe = _unsafe(together) + sum(constant.unsafe for constant in shared)
-    # One takes two octets more for each that is not safe, the other a third more for all.
+    # Quoted-printable adds two octets for each unsafe one, base64 a third of the whole.
     if unsafe * 6 > size:
         lines = _in_turn(varying, [constant.lines for constant in shared])
         return "base64", [_base64(b"".join(lines))]
@@ -130,7 +129,7 @@ def _base64(octets: bytes) -> bytes:
 
 def _quoted_printable(lines: bytes) -> bytes:
     text = binascii.b2a_qp(lines, istext=True)
-    # It does not count what an encoded space at the end of a line adds to that.
+    # binascii does not count what encoding a space at the end of a line adds to its length.
     return _ENCODED_SPACE.sub(_on_a_line_of_its_own, text)
 
 

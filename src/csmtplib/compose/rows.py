@@ -1,4 +1,4 @@
-"""Recipients from a table: CSV (RFC 4180) or JSON Lines, one row a recipient, read as they come."""
+"""Recipients from a table: CSV (RFC 4180) or JSON Lines, one row per recipient, read lazily."""
 
 from __future__ import annotations
 
@@ -8,27 +8,36 @@ import io
 import itertools
 import json
 import os
+import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, NamedTuple, TypeAlias
 
-from .addresses import envelope_address
+from .addresses import bare_address, envelope_address
 
 if TYPE_CHECKING:
     from _csv import Reader
 
-# The columns that hold the address where none is named. The first that is there counts: a table of
-# customers also has the address that they live at.
+# The columns that may hold the address unless one is named. The first of these that exists is used:
+# a table of customers may also have a postal address.
 ADDRESS_COLUMNS = ("email", "e-mail", "mail", "address")
 
 _DELIMITERS = (",", ";", "\t")
-_LISTED = "a column email, e-mail, mail or address"
+# Excel's own first line, which names the delimiter and is not part of the table.
+_SEPARATOR = re.compile(r'"?sep=([,;\t])"?\s*', re.IGNORECASE)
+
+# Stands for NUL, which the csv module rejects before Python 3.11. No octet is decoded to it.
+_NUL = "\0" if sys.version_info >= (3, 11) else "\udc00"
+_LISTED = "a column named email, e-mail, mail or address"
+
+_NOT_UTF_8 = "not UTF-8: save the table with that encoding"
 
 StrPath: TypeAlias = "str | os.PathLike[str]"
 
 
 class Row(NamedTuple):
     """A recipient: the line on which the row begins, the address for the envelope, and all fields
-    by the names of their columns."""
+    by the name of their column."""
 
     line: int
     address: str
@@ -36,114 +45,158 @@ class Row(NamedTuple):
 
 
 class RowError(ValueError):
-    """A row that can't be used, and the line on which it begins."""
+    """A row that can't be used, and the line on which it begins. ends_table: whether the end of the
+    row is unknown, so that no row after it was read."""
 
-    def __init__(self, line: int, message: str) -> None:
+    def __init__(self, line: int, message: str, *, ends_table: bool = False) -> None:
         super().__init__(f"line {line}: {message}")
         self.line = line
         self.message = message
+        self.ends_table = ends_table
 
 
 def read_rows(path: StrPath, *, address_column: str | None = None) -> Iterator[Row | RowError]:
-    """The rows of a table, in constant memory. A row that can't be used comes as a RowError, and
-    those behind it follow.
+    """Yield the rows of a table, in constant memory; for a row that can't be used, a RowError.
 
-    A table whose first character is "{" is JSON Lines, with an object on each line. Any other is
-    CSV, whose first line names the columns; they are separated by comma, semicolon or tab. Either
-    is UTF-8. address_column: where the address stands, in place of ADDRESS_COLUMNS, upper and lower
-    case alike. Raises OSError, and RowError for a CSV whose first line can't be used.
+    A table whose first character is "{" is JSON Lines, with one object per line. Any other table is
+    CSV: its first line names the columns, separated by comma, semicolon or tab. Both are UTF-8.
+    Empty rows and columns, as spreadsheets write them, are skipped. A CSV record with a misplaced
+    quote ends the table: everything after it may be part of it.
+
+    address_column: the column with the address, in place of ADDRESS_COLUMNS; case is ignored.
+    Raises OSError, and RowError for a CSV whose first line can't be used.
     """
     with open(path, "rb") as file:
         if _is_json(file):
             yield from _json_rows(file, address_column)
+        elif _head(file).startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise RowError(1, _NOT_UTF_8)
         else:
             with _text(file) as text:
                 yield from _csv_rows(text, address_column)
 
 
-def count_rows(path: StrPath) -> int:
-    """How many rows read_rows() will give, broken ones too, without a look at what is in them.
-    Raises OSError."""
+def columns(path: StrPath, *, address_column: str | None = None) -> tuple[list[str], bool]:
+    """Return the names of the columns, none if the first line can't be used, and whether all rows
+    have them: for JSON Lines they are those of the first row. Raises OSError."""
     with open(path, "rb") as file:
         if _is_json(file):
-            return sum(1 for line in file if line.strip(codecs.BOM_UTF8 + b" \t\r\n"))
+            rows = _json_rows(file, address_column)
+            return next((list(row.fields) for row in rows if isinstance(row, Row)), []), False
         with _text(file) as text:
-            return max(sum(1 for _ in _records(_reader(text))) - 1, 0)
+            _, header = next(_records(text), (1, []))
+            names = [] if isinstance(header, RowError) else list(filter(None, _names(header)))
+            return names, True
 
 
 def _is_json(file: IO[bytes]) -> bool:
+    return _head(file).removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"{"
+
+
+def _head(file: IO[bytes]) -> bytes:
     assert isinstance(file, io.BufferedReader)
-    return file.peek().removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"{"
+    return file.peek()
 
 
 def _text(file: IO[bytes]) -> IO[str]:
-    # Octets that are no UTF-8 are left for _records() to find: here they would end the reading.
+    # _records() reports octets that are not UTF-8: an error here would end the reading.
     return io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
 
 
 def _csv_rows(text: IO[str], address_column: str | None) -> Iterator[Row | RowError]:
-    records = _records(_reader(text))
-    line, header = next(records, (1, "the table is empty"))
-    if isinstance(header, str):
-        raise RowError(line, header)
-    names = [name.strip() for name in header]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+    records = _records(text)
+    line, header = next(records, (1, RowError(1, "the table is empty")))
+    if isinstance(header, RowError):
+        raise header
+    names = _names(header)
+    named = [name for name in names if name]
+    if len(set(named)) < len(named):
+        twice = next(name for name in named if named.count(name) > 1)
         raise RowError(line, f"two columns are named {twice!r}: rename one")
-    column = _address_column(names, address_column)
+    column = _address_column(named, address_column)
     if column is None:
-        raise RowError(line, _no_address(names, address_column))
+        raise RowError(line, _no_address(named, address_column))
+    count = len(names)
     for line, cells in records:
-        if isinstance(cells, str):
-            yield RowError(line, cells)
-        elif len(cells) != len(names):
+        if isinstance(cells, RowError):
+            yield cells
+        elif len(cells) < count or "".join(cells[count:]).strip():
             yield RowError(
                 line,
-                f"{len(cells)} fields, and the first line names {len(names)} columns: quote fields "
-                "with delimiters in them",
+                f"{len(cells)} fields, but the first line names {count} columns: quote fields "
+                "that contain delimiters",
             )
         else:
-            yield _row(line, dict(zip(names, cells, strict=True)), column)
+            fields: dict[str, object] = dict(zip(names, cells, strict=False))
+            fields.pop("", None)
+            yield _row(line, fields, column)
 
 
-def _reader(text: IO[str]) -> Reader:
-    """A CSV reader with the delimiter that makes the most columns of the first line."""
-    first = text.readline()
+def _names(header: list[str]) -> list[str]:
+    """Return the names of the columns, "" for one without a name, up to the last with a name."""
+    names = [name.strip() for name in header]
+    while names and not names[-1]:
+        names.pop()
+    return names
+
+
+def _reader(text: IO[str]) -> tuple[Reader, int]:
+    """Return a CSV reader with the delimiter that splits the first line into the most columns, and
+    the number of lines before the first that it reads."""
+    first, before = text.readline(), 0
+    while first.isspace():
+        first, before = text.readline(), before + 1
 
     def columns(delimiter: str) -> int:
         try:
-            return len(next(csv.reader([first], delimiter=delimiter), ()))
+            return len(next(csv.reader([first.replace("\0", _NUL)], delimiter=delimiter), ()))
         except csv.Error:
             return 0
 
-    delimiter = max(_DELIMITERS, key=columns)
-    return csv.reader(itertools.chain([first], text), delimiter=delimiter, strict=True)
+    if (named := _SEPARATOR.fullmatch(first)) is not None:
+        delimiter, first, before = named[1], text.readline(), before + 1
+    else:
+        delimiter = max(_DELIMITERS, key=columns)
+    lines: Iterable[str] = itertools.chain([first], text)
+    if _NUL != "\0":
+        lines = (line.replace("\0", _NUL) for line in lines)
+    return csv.reader(lines, delimiter=delimiter, strict=True), before
 
 
-def _records(reader: Reader) -> Iterator[tuple[int, list[str] | str]]:
-    """The records of a CSV that are not empty: the line on which each begins, and its cells, or
-    what is wrong with it."""
+def _records(text: IO[str]) -> Iterator[tuple[int, list[str] | RowError]]:
+    """Yield the records of a CSV that are not empty: the line on which each begins, and its cells,
+    or a RowError."""
+    reader, before = _reader(text)
     while True:
-        line = reader.line_num + 1
+        line = before + reader.line_num + 1
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            upto = f" (up to line {reader.line_num})" if reader.line_num > line else ""
-            # Before Python 3.11 the csv module itself refuses a NUL.
-            is_nul = "contains NUL" in str(error)
-            yield line, "a NUL character" if is_nul else f"no CSV: {error}{upto}"
+            yield line, _torn(line, before + reader.line_num, str(error))
+            return
+        text_of_all = "".join(cells)
+        if not text_of_all or text_of_all.isspace():
             continue
-        if not cells:
-            continue
-        text = "".join(cells)
-        if not text.isascii() and not _is_unicode(text):
-            yield line, "not UTF-8: save the table with that encoding"
-        elif "\0" in text:
-            yield line, "a NUL character"
+        if _NUL in text_of_all:
+            yield line, RowError(line, "the row contains a NUL character: delete it")
+        elif not text_of_all.isascii() and not _is_unicode(text_of_all):
+            yield line, RowError(line, _NOT_UTF_8)
         else:
             yield line, cells
+
+
+def _torn(line: int, last: int, error: str) -> RowError:
+    """Return the error for a record whose end is unknown."""
+    if "unexpected end" in error:
+        reason = "a quote is opened here and never closed"
+    elif "field larger" in error:
+        reason = f"{error}: is a quote missing?"
+    else:
+        at = f" in line {last}" if last > line else ""
+        reason = f"a misplaced quote{at} ({error}): double each quote inside a quoted field"
+    return RowError(line, f"not CSV: {reason}; nothing after it was read", ends_table=True)
 
 
 def _is_unicode(text: str) -> bool:
@@ -163,12 +216,12 @@ def _json_rows(file: IO[bytes], address_column: str | None) -> Iterator[Row | Ro
         try:
             fields = json.loads(octets.decode())
         except UnicodeDecodeError:
-            yield RowError(line, "not UTF-8: save the table with that encoding")
+            yield RowError(line, _NOT_UTF_8)
         except (ValueError, RecursionError) as error:
-            yield RowError(line, f"no JSON: {error}")
+            yield RowError(line, f"not JSON: {error}")
         else:
             if not isinstance(fields, dict):
-                yield RowError(line, "no JSON object: write one on each line")
+                yield RowError(line, "not a JSON object: write one per line")
             elif (column := _address_column(fields, address_column)) is None:
                 yield RowError(line, _no_address(fields, address_column))
             else:
@@ -186,14 +239,18 @@ def _address_column(names: Iterable[str], wanted: str | None) -> str | None:
 
 def _no_address(names: Iterable[str], wanted: str | None) -> str:
     missing = _LISTED if wanted is None else f"the column {wanted!r}"
-    return f"{missing} is missing; there are {', '.join(map(repr, names)) or 'none'}"
+    return f"{missing} is missing; columns: {', '.join(map(repr, names)) or 'none'}"
 
 
 def _row(line: int, fields: dict[str, object], column: str) -> Row | RowError:
     text = fields[column]
     if not isinstance(text, str):
-        return RowError(line, f"{column} is {text!r}: write an address there")
+        return RowError(line, f"{column} is {text!r}, not an address")
     try:
-        return Row(line, envelope_address(text), fields)
+        address = envelope_address(text)
+        if address != text:
+            # As it was written, without what is not part of it.
+            fields[column] = bare_address(text)
     except ValueError as error:
         return RowError(line, f"{column}: {error}")
+    return Row(line, address, fields)

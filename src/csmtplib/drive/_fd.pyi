@@ -3,30 +3,43 @@ from typing import final
 
 from typing_extensions import Self
 
-from ..kernel import Pipeline
+from ..kernel import Content, Pipeline
 
 @final
 class Line:
-    """A connection that is run, by its descriptor."""
+    """A connection to run, by its descriptor."""
 
     def __new__(
-        cls, pipeline: Pipeline, fd: int, phases: Sequence[float], idle: float | None, /
+        cls,
+        pipeline: Pipeline,
+        fd: int,
+        phases: Sequence[float],
+        idle: float | None,
+        early_round_trips: float,
+        quick_acks: bool = True,
+        /,
     ) -> Self:
-        """phases: seconds for each transaction.Phase. idle: seconds without an octet, or None."""
+        """phases, idle, early_round_trips: as in protocol.limits.Limits. quick_acks: acknowledge
+        replies at once while more are expected."""
+
+    @property
+    def gap(self) -> float:
+        """Return the longest wait between two replies to one flight, in seconds."""
 
 def run(
     line: Line,
     target: int,
     receive_octets: int,
     seconds: float | None,
-    before_content: Callable[[], object] | None,
+    before_content: Callable[[], Content | None] | None,
     /,
 ) -> None:
-    """Runs a line, without the GIL, until `target` messages are left, the connection is lost, or so
-    many seconds have passed, where that is not None. Content that is held is released, after
-    `before_content` was called, where that is not None.
+    """Run a connection, without the GIL, until `target` messages are left, the connection is lost,
+    or `seconds` have passed, unless that is None. If content is held, call `before_content`, unless
+    that is None, and release the content. What `before_content` returns replaces it, unless that is
+    None.
 
-    receive_octets: how much is read at once. Raises what a signal handler raises.
+    receive_octets: the size of one read. Raises what a signal handler raises.
     """
 
 def run_together(
@@ -37,9 +50,9 @@ def run_together(
     seconds: float,
     /,
 ) -> None:
-    """Runs several lines, without the GIL, until one of them has no more than its target of
-    messages left or is lost, for so many seconds, or until there is something to read from the
-    descriptor `wake`. Time between the runs is left out of the limits.
+    """Run several connections, without the GIL, until one of them is lost or has at most its target
+    of messages left, until `seconds` have passed, or until the descriptor `wake` becomes readable,
+    unless that is negative. Time between the runs does not count for the limits.
 
-    receive_octets: how much is read at once. Raises what a signal handler raises.
+    receive_octets: the size of one read. Raises what a signal handler raises.
     """

@@ -5,20 +5,26 @@ from __future__ import annotations
 import contextlib
 import socket
 
+from ..protocol.features import is_domain
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 
 def local_hostname(sockets: Any = socket) -> str:
-    """This host's full name for EHLO and HELO, else an address literal (RFC 5321 section 4.1.4).
+    """Return this host's full name for EHLO and HELO; an address literal if it has none, or one
+    that is no domain name: with letters outside ASCII, a space, a label of more than 63 (RFC 5321
+    sections 4.1.3 and 4.1.4).
 
-    Asks name servers, so it can take seconds. `sockets` is the socket module to ask through.
+    Asks name servers, so it can take seconds. sockets: the socket module to ask through.
     """
-    name: str = sockets.getfqdn()
-    if "." in name:
+    name = address = ""
+    # UnicodeError: names of hosts are looked up as IDNA has them, and it does not have all.
+    with contextlib.suppress(UnicodeError):
+        name = sockets.getfqdn().rstrip(".")
+    if "." in name and is_domain(name):
         return name
-    address = "127.0.0.1"
-    with contextlib.suppress(sockets.gaierror):
+    with contextlib.suppress(OSError, UnicodeError):
         address = sockets.gethostbyname(sockets.gethostname())
-    return f"[{address}]"
+    return f"[{address or '127.0.0.1'}]"

@@ -7,20 +7,28 @@ from __future__ import annotations
 
 import math
 import select
+import socket
 import time
+from contextlib import suppress
+from functools import lru_cache
 
-from ..kernel.transaction import Phase, Want
+from ..kernel.transaction import Want
 from ..protocol import limits
+from ..protocol.watch import Watch
+from . import acks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any, TypeAlias
 
-    from ..kernel import Pipeline, ReplyBuffer
+    from ..kernel import Content, Pipeline, ReplyBuffer
     from ..protocol.limits import Limits
 
     Socket: TypeAlias = Any  # send, recv, settimeout, gettimeout; fileno where it can be polled
+
+# By names of the module, see kernel.transaction.
+_, _WRITE, _READ = Want
 
 # One send(): a TLS record at most. Of several, the first ones would be answered while the others
 # still wait, and nobody would know that they had left.
@@ -29,7 +37,7 @@ SEND_OCTETS = 1 << 14
 # Seconds that a socket which can't be polled waits for octets before it tries to send again.
 _BLINK = 0.01
 
-# Seconds of one select() where there is no poll(). On Windows it does not end for Ctrl-C.
+# Seconds of one wait where there is no poll(). On Windows it does not end for Ctrl-C.
 _MOMENT = 0.25
 
 
@@ -42,65 +50,80 @@ def pump(
     *,
     seconds: float | None,
     can_poll: bool,
-) -> None:
+    before_content: Callable[[], Content | None] | None = None,
+) -> float:
     """Runs a pipeline until `target` messages are left (with 0: and every reply is in), the
-    connection is lost, or so many seconds have passed, where that is not None.
+    connection is lost, or so many seconds have passed, unless that is None. Returns the longest
+    wait between two replies to one flight, in seconds.
 
-    can_poll: whether the system tells when the socket's descriptor is ready. Raises what a signal
-    handler raises, and OSError where the socket has been closed.
+    can_poll: whether the system tells when the socket's descriptor is ready. before_content: see
+    transactions.run(). Raises what that and a signal handler raise.
     """
     timeout = sock.gettimeout()
-    sock.settimeout(0)
+    each = Pump(pipeline, replies, sock, allowed, can_poll)
     try:
-        Pump(pipeline, replies, sock, allowed, can_poll).run(target, seconds)
+        each.run(target, seconds)
+        if before_content is not None and len(pipeline) and pipeline.failure is None:
+            each.rest()
+            pipeline.release(before_content())
+            each.run(target, seconds)
     finally:
-        if sock.fileno() >= 0:
+        with suppress(OSError):  # it may have been closed meanwhile
             sock.settimeout(timeout)
+    return each.gap
 
 
 def pump_together(
-    pumps: Sequence[Pump], targets: Sequence[int], seconds: float, wake: Socket
+    pumps: Sequence[Pump], targets: Sequence[int], seconds: float, wake: Socket | None
 ) -> None:
     """Runs several pumps until one of them has no more than its target of messages left or is lost,
-    for so many seconds, or until there is something to read from the socket `wake`; with 0 seconds
-    they do what they can without waiting. Time between the runs is left out of the limits.
+    for so many seconds, or until there is something to read from the socket `wake`, which must not
+    be blocking, unless it is None; with 0 seconds they do what they can without waiting. Time
+    between the runs is left out of the limits.
 
-    Raises what a signal handler raises.
+    Raises what a signal handler raises. If that came while one of them read or wrote, the next run
+    finds it lost.
     """
     end = time.monotonic() + seconds
     for each in pumps:
         each.begin()
-    try:
-        while True:
-            lefts = [each.advance() for each in pumps]
-            if any(each.is_over(target) for each, target in zip(pumps, targets, strict=True)):
-                return
-            left = end - time.monotonic()
-            if left <= 0 and (seconds > 0 or min(lefts) > 0):
-                return
-            if min(lefts) > 0 and _wait_together(pumps, min(left, *lefts), wake):
-                return
-    finally:
-        for each in pumps:
-            each.rest()
+    while True:
+        lefts = [each.advance() for each in pumps]
+        if any(each.is_over(target) for each, target in zip(pumps, targets, strict=True)):
+            break
+        left = end - time.monotonic()
+        if left <= 0 and (seconds > 0 or min(lefts) > 0):
+            break
+        if min(lefts) > 0 and _wait_together(pumps, min(left, *lefts), wake):
+            break
+    for each in pumps:
+        each.rest()
 
 
-def _wait_together(pumps: Sequence[Pump], seconds: float, wake: Socket) -> bool:
-    """Waits until one of them can go on; whether it was `wake` that ended it."""
+def _wait_together(pumps: Sequence[Pump], seconds: float, wake: Socket | None) -> bool:
+    """Waits until one of them can go on; returns whether `wake` ended the wait."""
     for each in pumps:
         if not each.can_poll:
-            each.wait(min(seconds, _BLINK))
-            return False
+            each._receive(min(seconds, _BLINK))
+            return _is_readable(wake)
     if any(each.has_pending() for each in pumps):
         return False
-    reading = [wake, *(each.sock for each in pumps)]
+    reading = [each.sock for each in pumps]
+    if wake is not None:
+        reading.append(wake)
     writing = [each.sock for each in pumps if each.wants_to_write()]
     return wake in _poll(reading, writing, seconds)
 
 
+def _is_readable(wake: Socket) -> bool:
+    try:
+        return bool(wake.recv(1, socket.MSG_PEEK))
+    except OSError:
+        return False
+
+
 def _poll(reading: Sequence[Socket], writing: Sequence[Socket], seconds: float) -> list[Socket]:
-    """Waits for sockets, for so many seconds or less; those that there is something to read
-    from."""
+    """Waits for sockets, for so many seconds or less; returns those with something to read."""
     if not hasattr(select, "poll"):
         ready: list[Socket] = select.select(reading, writing, [], min(seconds, _MOMENT))[0]
         return ready
@@ -127,10 +150,17 @@ class Pump:
         self._replies = replies
         self.sock = sock
         self.can_poll = can_poll
-        self._nothing = _nothing_yet()
-        self._watch = _Watch(pipeline, allowed)
-        self._look = False
+        self._nothing = nothing_yet()
+        self._watch = Watch(pipeline, allowed, time.monotonic())
+        self._must_read_first = False
+        self._owes_ack = False  # what was read since anything was written
+        self._is_busy = False  # reading or writing
         self._rested = time.monotonic()
+
+    @property
+    def gap(self) -> float:
+        """The longest wait so far between two replies to one flight, in seconds."""
+        return self._watch.gap
 
     def run(self, target: int, seconds: float | None) -> None:
         """Runs this one alone; see pump()."""
@@ -146,8 +176,11 @@ class Pump:
 
     def begin(self) -> None:
         """Begins a run; the time since the last one does not count."""
+        if self._is_busy:
+            # The last one was interrupted, and nobody knows what it has sent, or has read.
+            self._pipeline.lose(InterruptedError("interrupted"))
         # What the server has said meanwhile, maybe unasked, is seen before more is written.
-        self._look = self._pipeline.strict
+        self._must_read_first = self._pipeline.strict
         self._watch.shift(time.monotonic() - self._rested)
         try:
             if self.sock.gettimeout() != 0:
@@ -160,23 +193,37 @@ class Pump:
         self._rested = time.monotonic()
 
     def advance(self) -> float:
-        """Writes and reads once what can be without waiting; for how many seconds there is nothing
-        more to do than to wait, 0 where there may be."""
+        """Writes and reads once what can be without waiting; returns for how many seconds there is
+        nothing to do but to wait, 0 if there may be more."""
+        self._is_busy = True
+        left = self._advance()
+        self._is_busy = False
+        return left
+
+    def _advance(self) -> float:
         pipeline = self._pipeline
-        if not pipeline.want():
+        want = pipeline.want()
+        if not want:
             return math.inf
-        looked, self._look = self._look, False
+        read_first, self._must_read_first = self._must_read_first, False
         try:
-            wrote = not looked and bool(pipeline.want() & Want.WRITE) and self._write()
+            wrote = read = False
+            if want & _WRITE and not read_first:
+                wrote = self._write()
+                want = pipeline.want()
             # What was just written has no answer yet: there is nothing to read but by waiting.
-            read = False
-            if looked or not wrote or pipeline.want() & Want.WRITE:
+            if read_first or not wrote or want & _WRITE:
                 read = self._read()
-            left = self._watch.look(wrote, read)
-            if looked or read or (wrote and pipeline.want() & Want.WRITE):
+            left = self._watch.note(time.monotonic(), wrote, read)
+            self._owes_ack = read or (self._owes_ack and not wrote)
+            if read_first or read or (want & _WRITE and wrote):
                 return 0
-            if pipeline.want() and left <= 0:
+            if want and left <= 0:
                 raise TimeoutError(limits.NO_PROGRESS % self._watch.allowed_seconds)
+            if self._owes_ack and want == _READ:
+                # A server that leaves Nagle's algorithm on waits for it with the next reply.
+                acks.acknowledge(self.sock)
+                self._owes_ack = False
             return left
         except EOFError:
             pipeline.end_of_stream()
@@ -186,32 +233,40 @@ class Pump:
 
     def wait(self, seconds: float) -> None:
         """Waits until there is more to do, at most for so many seconds."""
-        if not self.can_poll:
-            self._blink(seconds)
+        if not self.wants_to_write():
+            self._receive(seconds if hasattr(select, "poll") else min(seconds, _MOMENT))
+        elif not self.can_poll:
+            self._receive(min(seconds, _BLINK))
         elif not self.has_pending():
-            _poll([self.sock], [self.sock] if self.wants_to_write() else [], seconds)
+            _poll([self.sock], [self.sock], seconds)
 
     def wants_to_write(self) -> bool:
-        return bool(self._pipeline.want() & Want.WRITE)
+        return bool(self._pipeline.want() & _WRITE)
 
     def has_pending(self) -> bool:
-        """Whether there are octets that are deciphered already, and of which the descriptor knows
-        nothing."""
+        """Returns whether bytes are decrypted already, which the descriptor does not show."""
         return bool(getattr(self.sock, "pending", int)())
 
     def is_over(self, target: int) -> bool:
-        """Whether the connection is lost, or has no more than so many messages left."""
+        """Returns whether the connection is lost, or has no more than so many messages left."""
         if self._pipeline.failure is not None:
             return True
         return 0 < target >= len(self._pipeline) or not self._pipeline.want()
 
     def _write(self) -> bool:
-        """Whether octets could be written."""
+        """Writes; returns whether any bytes could be written."""
+        octets = self._pipeline.pull(SEND_OCTETS)
+        # From here to wrote(), all of it counts as having left.
         try:
-            count: int = self.sock.send(self._pipeline.pull(SEND_OCTETS))
+            count: int = self.sock.send(octets)
         except self._nothing:
+            self._pipeline.wrote(0)
             return False
-        except OSError:
+        except OSError as error:
+            # The system says by a number that nothing has left. A signal handler may have raised
+            # the one without, after all had.
+            if error.errno is not None:
+                self._pipeline.wrote(0)
             # What the server said before it closed tells more.
             while self._read():
                 pass
@@ -220,7 +275,7 @@ class Pump:
         return count > 0
 
     def _read(self) -> bool:
-        """Whether there were octets to read; raises EOFError at the end of the stream."""
+        """Reads; returns whether there were bytes. Raises EOFError at the end of the stream."""
         try:
             octets: bytes = self.sock.recv(limits.RECEIVE_OCTETS)
         except self._nothing:
@@ -234,10 +289,12 @@ class Pump:
         self._replies.feed(octets)
         self._pipeline.receive()
 
-    def _blink(self, seconds: float) -> None:
-        # By the one wait that every socket has, which is also how green threads take turns.
-        self.sock.settimeout(min(seconds, _BLINK) if self.wants_to_write() else seconds)
+    def _receive(self, seconds: float) -> None:
+        # By the one wait that every socket has: it costs less than to poll and to read then, and it
+        # is how green threads take turns.
+        self._is_busy = True
         try:
+            self.sock.settimeout(seconds)
             octets = self.sock.recv(limits.RECEIVE_OCTETS)
             self.sock.settimeout(0)
             self._take_in(octets)
@@ -248,46 +305,14 @@ class Pump:
         except OSError as error:
             self._pipeline.lose(error)
         else:
-            self._watch.look(False, True)
+            self._watch.note(time.monotonic(), False, True)
+            self._owes_ack = True
+        self._is_busy = False
 
 
-class _Watch:
-    """The time limits of what is being waited for, as csmtp_watch in C."""
-
-    def __init__(self, pipeline: Pipeline, allowed: Limits) -> None:
-        self._pipeline = pipeline
-        self._allowed = allowed
-        self._phase_since = self._progress_since = time.monotonic()
-        self._phase = pipeline.phase()
-        self._booked = pipeline.booked
-        self.allowed_seconds = 0.0  # that the nearest limit has in all
-
-    def shift(self, seconds: float) -> None:
-        """Leaves out so many seconds."""
-        self._phase_since += seconds
-        self._progress_since += seconds
-
-    def look(self, wrote: bool, read: bool) -> float:
-        """Notes what has happened by now; the seconds that are left."""
-        now = time.monotonic()
-        phase, booked = self._pipeline.phase(), self._pipeline.booked
-        is_new = phase != self._phase or booked != self._booked
-        if is_new or (wrote and phase == Phase.BLOCK):
-            self._phase_since = now
-        if wrote or read:
-            self._progress_since = now
-        self._phase, self._booked = phase, booked
-        self.allowed_seconds = self._allowed.phases[phase]
-        left = self._phase_since + self.allowed_seconds - now
-        idle = self._allowed.idle
-        if idle is not None and self._progress_since + idle - now < left:
-            self.allowed_seconds = idle
-            left = self._progress_since + idle - now
-        return left
-
-
-def _nothing_yet() -> tuple[type[OSError], ...]:
-    """What a socket that does not wait raises where it would have to."""
+@lru_cache(maxsize=1)
+def nothing_yet() -> tuple[type[OSError], ...]:
+    """Return what a socket that does not wait raises if it would have to."""
     try:
         from ssl import SSLWantReadError, SSLWantWriteError
     except ImportError:

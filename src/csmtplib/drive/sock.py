@@ -1,44 +1,52 @@
-"""Runs the flows of `protocol` over a blocking socket, plain or TLS."""
+"""Connections over blocking sockets, plain or TLS: their sessions, and their messages."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import os
 import socket
 import ssl
 import threading
-import time
 from typing import TYPE_CHECKING
 
 from .. import kernel
-from ..kernel.errors import ReplyError
 from ..protocol import flows, limits, switches
+from ..protocol.dialogue import Dialogue, Flow, Result, Wrap
 from ..protocol.features import Features
-from ..protocol.flows import Close, ConnectionLost, Exchange, Flow, Result, StartTLS, Step
 from ..protocol.mail_object import MailObject
-from ..protocol.outcome import Reply
+from ..protocol.result import Result as Settlement
 from ..protocol.server_url import TLS, Server
-from ..protocol.submission import Result as Settlement
 from ..protocol.submission import Submission
 from . import tls, transactions
 from .hostname import local_hostname
+from .performer import Performer, Wait
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 # As long as systems take to give up on their own, and no longer.
 CONNECT_SECONDS = 120.0
 
-# The answer to a step that the server does not answer.
-_NO_REPLY = Reply(0, b"")
+# How often whoever waits for the answer to a message is asked whether to wait on.
+_ASKING_SECONDS = 0.1
 
 
-def connect(server: Server) -> Connection:
-    """Opens a session with a server, ready for messages.
+def connect(server: Server, wait: Wait | None = None) -> Connection:
+    """Opens a session with a server, ready for messages. wait: shows what is waited for meanwhile.
 
     Raises OSError and what protocol.flows.open_session raises.
     """
-    connection = Connection(server)
+    wait = Wait() if wait is None else wait
+    try:
+        return _connect(server, wait)
+    finally:
+        wait.end()
+
+
+def _connect(server: Server, wait: Wait) -> Connection:
+    connection = Connection(server, wait)
     try:
         name = server.name if server.name is not None else local_hostname()
         connection.features = connection.run(flows.open_session(server, name))
@@ -49,52 +57,78 @@ def connect(server: Server) -> Connection:
 
 
 def tls_context(server: Server) -> ssl.SSLContext:
-    """A context that verifies the server, unless its description says otherwise.
+    """Return a context that verifies the server, unless its description says otherwise.
 
     Raises OSError (ssl.SSLError among them) for certificate files that can't be loaded.
     """
     if server.verify and server.cafile is None and server.certfile is None:
         return tls.default_context()
-    context = ssl.create_default_context(cafile=server.cafile)
-    if server.certfile is not None:
-        context.load_cert_chain(server.certfile, server.keyfile)
-    if not server.verify:
+    files = (server.cafile, server.certfile, server.keyfile)
+    return _context(server.verify, *files, tuple(map(_version, files)))
+
+
+@functools.lru_cache(maxsize=8)
+def _context(
+    verify: bool,
+    cafile: str | None,
+    certfile: str | None,
+    keyfile: str | None,
+    versions: tuple[object, ...],
+) -> ssl.SSLContext:
+    """Return one context for all connections that are described alike, as sessions are resumed only
+    within one; another one if a file has changed."""
+    context = ssl.create_default_context(cafile=cafile)
+    if certfile is not None:
+        context.load_cert_chain(certfile, keyfile)
+    if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
 
 
-class Connection:
-    """A connection to a server, and the runner of its flows and of messages.
+def _version(file: str | None) -> object:
+    """Return a value that changes with a file; raises OSError if there is none."""
+    if file is None:
+        return None
+    found = os.stat(file)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
-    A reply has a deadline as a whole, and so has each block that is sent. Whatever goes wrong on
-    the wire closes the connection, and the flow is told by ConnectionLost. run() and send() are for
-    one thread at a time: they raise RuntimeError while another one is in either.
+
+class Connection(Performer):
+    """A connection to a server: it performs flows, and sends messages.
+
+    Whatever goes wrong on the wire closes the connection. run() and send() are for one thread at a
+    time: they raise RuntimeError while another one is in either.
 
     features: what the server offers, once the session is open.
     """
 
-    def __init__(self, server: Server) -> None:
-        """Connects. Raises OSError where that fails, and ssl.SSLError for implicit TLS."""
+    def __init__(self, server: Server, wait: Wait | None = None) -> None:
+        """Connect. wait: is told what is waited for. Raises OSError where that fails, and
+        ssl.SSLError for implicit TLS."""
+        super().__init__(None, wait)
         self._server = server
         self.features = Features()
         self._submission: Submission | None = None
+        port: object = server.port if server.unix_path is None else server.unix_path
+        self._policy = switches.policy(server.host, port)
         self._in_use = threading.Lock()
         self._buffer = kernel.ReplyBuffer(limits.REPLY_LINE_OCTETS, limits.REPLY_OCTETS)
-        seconds = self._seconds(CONNECT_SECONDS)
-        self._sock: socket.socket | None
+        self._dialogue = Dialogue(self._buffer, server.timeout, server)
+        seconds = self._dialogue.seconds(CONNECT_SECONDS)
+        self.wait.begin(f"a connection to {server}", seconds)
         if server.unix_path is not None:
             if not hasattr(socket, "AF_UNIX"):
                 raise OSError(errno.EAFNOSUPPORT, "Python has no Unix sockets on this system")
-            self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self._sock.settimeout(seconds)
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.sock.settimeout(seconds)
             with self._closing_on_error():
-                self._sock.connect(server.unix_path)
+                self.sock.connect(server.unix_path)
         else:
-            self._sock = socket.create_connection((server.host, server.port), seconds)
-            transactions.prepare(self._sock)
+            self.sock = socket.create_connection((server.host, server.port), seconds)
+            transactions.prepare(self.sock)
         if server.tls is TLS.IMPLICIT:
-            self._encrypt()
+            self.encrypt(self._dialogue.encrypt())
 
     def __enter__(self) -> Connection:
         return self
@@ -105,46 +139,34 @@ class Connection:
     @property
     def is_open(self) -> bool:
         """Whether the connection can be used on."""
-        return self._sock is not None
+        return self.sock is not None
 
     def close(self) -> None:
-        """Closes the connection without a word to the server."""
-        sock, self._sock = self._sock, None
+        """Close the connection without a word to the server."""
+        sock, self.sock = self.sock, None
         if sock is not None:
             tls.remember(sock)
             sock.close()
 
-    def run(self, flow: Flow[Result]) -> Result:
-        """Performs the steps of a flow; its result, or what it raises."""
-        with self._alone():
-            return self._run(flow)
+    def encrypt(self, operation: Wrap) -> None:
+        """Wrap the socket in TLS; a handshake that fails closes the connection."""
+        with self._closing_on_error():
+            self.wait.begin(operation.awaits, operation.seconds)
+            self.sock.settimeout(operation.seconds)
+            self.sock = tls.wrap(tls_context(self._server), self.sock, self._server.host)
 
-    def _run(self, flow: Flow[Result]) -> Result:
+    @contextlib.contextmanager
+    def _closing_on_error(self) -> Iterator[None]:
         try:
-            step = next(flow)
-            while True:
-                try:
-                    reply = self._perform(step)
-                except ConnectionLost as lost:
-                    self.close()
-                    step = flow.throw(lost)
-                except BaseException:
-                    # Interrupted in the middle of a step: nobody knows where the session is.
-                    self.close()
-                    raise
-                else:
-                    step = flow.send(reply)
-        except StopIteration as done:
-            result: Result = done.value
-            return result
+            yield
+        except BaseException:
+            self.close()
+            raise
 
-    def send(self, mail: MailObject) -> Settlement:
-        """Sends a message; what became of it. The connection is closed where it was lost.
-
-        Raises what a signal handler raises; nobody knows then whether the message was sent.
-        """
+    def run(self, flow: Flow[Result]) -> Result:
+        """Perform the steps of a flow; return its result, or raise what it raises."""
         with self._alone():
-            return self._send_mail(mail)
+            return self.perform(self._dialogue.operations(flow))
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -155,135 +177,74 @@ class Connection:
         finally:
             self._in_use.release()
 
-    def _send_mail(self, mail: MailObject) -> Settlement:
-        if self._sock is None:
-            raise ConnectionLost("the connection is closed")
+    def send(
+        self, mail: MailObject, *, is_given_up: Callable[[], bool] | None = None
+    ) -> Settlement:
+        """Send a message; return its result. The connection is closed if it was lost.
+
+        is_given_up: asked several times a second whether to stop waiting for the server. Then the
+        message is in doubt if its end may have left, else deferred, and the connection is closed.
+        Raises what a signal handler raises; nobody knows then whether the message was sent.
+        """
+        with self._alone():
+            return self._send_mail(mail, is_given_up)
+
+    def _send_mail(self, mail: MailObject, is_given_up: Callable[[], bool] | None) -> Settlement:
+        self._open_socket()
         if self._submission is None:
             self._submission = self.open_submission(max_in_flight=1)
         submission = self._submission
         submission.add(mail)
-        allowed = limits.at_most(self._server.timeout)
+        line = self.line(submission)
         results: list[Settlement] = []
         try:
             # Recipients that were too many for one transaction have another.
             while not results:
-                transactions.run(submission.pipeline, self._buffer, self._sock, 0, allowed)
+                transactions.run_together([line], _ASKING_SECONDS)
+                if is_given_up is not None and is_given_up():
+                    submission.give_up(InterruptedError("interrupted"))
                 results.extend(submission.results())
         except BaseException:
             self.close()
             raise
         (result,) = results
-        switches.learn(self._server.host, submission.gear, submission.pipeline)
         if submission.pipeline.failure is not None:
             self.close()
         return result
 
-    def open_submission(
-        self, max_in_flight: int, *, proved: bool = False, chunking: bool = True
-    ) -> Submission:
-        """Mail objects on their way over this connection, by the best gear that may be used.
-
-        proved: the server has shown that it has what it offers.
-        """
-        usable = switches.usable(self._server.host)
-        gear = switches.best_gear(self.features.extensions, usable, chunking=chunking)
+    def open_submission(self, max_in_flight: int, *, chunking: bool = True) -> Submission:
+        """Mail objects on their way over this connection, by the best gear that may be used."""
+        policy = self._policy
+        gear = policy.best_gear(self.features.extensions, chunking=chunking)
         return Submission(
             self._buffer,
             self.features,
             gear,
             lmtp=self._server.lmtp,
-            proved=proved,
+            host=policy.host,
             max_in_flight=max_in_flight,
         )
 
     def line(self, submission: Submission) -> transactions.Line:
         """The connection, to be run together with others. Raises ConnectionLost if it is closed."""
-        if self._sock is None:
-            raise ConnectionLost("the connection is closed")
+        sock = self._open_socket()
         allowed = limits.at_most(self._server.timeout)
-        return transactions.Line(submission.pipeline, self._buffer, self._sock, allowed)
+        return transactions.Line(submission.pipeline, self._buffer, sock, allowed)
 
-    def _perform(self, step: Step) -> Reply:
-        if isinstance(step, Exchange):
-            return self._exchange(step)
-        if isinstance(step, StartTLS):
-            if len(self._buffer):
-                raise ConnectionLost(
-                    "there was more behind the server's reply to STARTTLS, in the clear: "
-                    f"{self._buffer.peek(200)!r}"
-                )
-            self._encrypt()
+    def peek_first(self, submission: Submission) -> None:
+        """Read what the server has sent while nothing was in progress, without waiting. If it has
+        sent anything, or closed the connection, the pipeline has failed by that."""
+        if self.sock is None:
+            return
+        try:
+            data = self.receive(0)
+        except OSError as error:
+            submission.pipeline.lose(error)
+            return
+        if data is None:
+            return
+        if data:
+            self._buffer.feed(data)
+            submission.pipeline.receive()
         else:
-            assert isinstance(step, Close)
-            self.close()
-        return _NO_REPLY
-
-    def _seconds(self, phase: float) -> float:
-        timeout = self._server.timeout
-        return phase if timeout is None else min(phase, timeout)
-
-    @contextlib.contextmanager
-    def _closing_on_error(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            self.close()
-            raise
-
-    def _encrypt(self) -> None:
-        assert self._sock is not None
-        with self._closing_on_error():
-            self._sock.settimeout(self._seconds(limits.COMMAND_SECONDS))
-            self._sock = tls.wrap(tls_context(self._server), self._sock, self._server.host)
-
-    def _exchange(self, step: Exchange) -> Reply:
-        if self._sock is None:
-            raise ConnectionLost("the connection is closed")
-        if step.octets:
-            self._refuse_surplus(self._sock)
-            self._send(self._sock, step.octets)
-        return self._receive_reply(self._sock, self._seconds(step.seconds))
-
-    def _refuse_surplus(self, sock: socket.socket) -> None:
-        """What the server says unasked would be taken for the answer to the next command."""
-        try:
-            self._receive(sock, 0)
-        except (BlockingIOError, ssl.SSLWantReadError):
-            pass
-        except OSError as error:
-            raise ConnectionLost(f"the connection was lost: {error}") from error
-        if len(self._buffer):
-            said = self._buffer.peek(200)
-            raise ConnectionLost(f"the server sent what answers no command: {said!r}")
-
-    def _send(self, sock: socket.socket, octets: bytes) -> None:
-        sock.settimeout(self._seconds(limits.BODY_SECONDS))
-        try:
-            sock.sendall(octets)
-        except OSError as error:
-            raise ConnectionLost(f"the connection was lost: {error}") from error
-
-    def _receive_reply(self, sock: socket.socket, seconds: float) -> Reply:
-        deadline = time.monotonic() + seconds
-        try:
-            while (reply := self._buffer.reply()) is None:
-                self._receive(sock, max(deadline - time.monotonic(), 0.0))
-        except (BlockingIOError, ssl.SSLWantReadError, TimeoutError):
-            fault = f"the server sent no reply within {seconds:g} seconds"
-        except OSError as error:
-            fault = f"the connection was lost: {error}"
-        except ReplyError as error:
-            fault = f"the server's reply can't be read: {error}"
-        else:
-            if 200 <= reply[0] <= 599:
-                return Reply(*reply)
-            fault = f"the server sent no reply of SMTP's: {reply}"
-        raise ConnectionLost(fault)
-
-    def _receive(self, sock: socket.socket, seconds: float) -> None:
-        """Waits for octets; not at all for 0 seconds, which raises BlockingIOError for none."""
-        sock.settimeout(seconds)
-        octets = sock.recv(limits.RECEIVE_OCTETS)
-        if not octets:
-            raise ConnectionResetError("the server closed it")
-        self._buffer.feed(octets)
+            submission.pipeline.lose(ConnectionResetError("the server closed it"))

@@ -1,13 +1,20 @@
-"""TLS over a connected socket, resuming the session that the last connection to a server had.
+"""TLS over a connected socket, which resumes the session of an earlier connection.
 
-A full handshake costs a round trip more (before TLS 1.3) and milliseconds of both sides' CPU.
+A full handshake costs another round trip (before TLS 1.3) and milliseconds of CPU on both sides.
+But a resumed one shows no certificate: it relies on what the full handshake verified. So a session
+is kept only if the certificate was verified, and resumed only if a full handshake would verify the
+same now: by the same context with the same settings, while all certificates of the chain are valid,
+and for a short time. If one of these can't be known, the handshake is a full one.
 """
 
 from __future__ import annotations
 
-import contextlib
-from functools import lru_cache
-from weakref import WeakKeyDictionary
+import socket
+import time
+from _thread import RLock
+from collections import OrderedDict
+from functools import lru_cache, wraps
+from weakref import WeakKeyDictionary, ref
 
 try:
     import ssl
@@ -16,44 +23,228 @@ except ImportError:
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
+    from collections.abc import Callable
     from typing import Any, TypeAlias
 
-    Peer: TypeAlias = tuple[str | None, object]
+    # Context, the name that the certificate has to have, and the peer's address.
+    Place: TypeAlias = tuple[ssl.SSLContext, str | None, object]
 
-# A session is worth nothing to another context, and nothing to another name, whose certificate
-# would not be looked at.
-_sessions: WeakKeyDictionary[ssl.SSLContext, dict[Peer, ssl.SSLSession]] = WeakKeyDictionary()
+# A session keeps its context alive, which is about a megabyte.
+_MOST_SESSIONS = 16
+
+# How long a certificate counts as verified, in seconds.
+_LONGEST_SECONDS = 600.0
 
 
 @lru_cache(maxsize=1)
 def default_context() -> ssl.SSLContext:
-    """The context that verifies servers by the system's authorities: one for the process, as it
-    takes long to load those."""
+    """Return the context that verifies servers by the system's authorities: one for the process, as
+    it takes long to load those."""
     return ssl.create_default_context()
 
 
 def wrap(context: ssl.SSLContext, sock: socket.socket, server_hostname: str | None) -> Any:
-    """The socket inside TLS, as by context.wrap_socket(); raises what that raises."""
-    # Programs pass contexts of other makes, which may not know of sessions.
-    if type(context) is ssl.SSLContext:
-        session = _sessions.get(context, {}).get(_peer(sock, server_hostname))
-        if session is not None:
-            return context.wrap_socket(sock, server_hostname=server_hostname, session=session)
-    return context.wrap_socket(sock, server_hostname=server_hostname)
+    """Return the socket inside TLS, as context.wrap_socket() does; raise what that raises."""
+    place = _place(context, sock, server_hostname)
+    if place is None:
+        return context.wrap_socket(sock, server_hostname=server_hostname)
+    settings = _settings(context)
+    kept = _find(place, settings)
+    if kept is None:
+        tls_sock = context.wrap_socket(sock, server_hostname=server_hostname)
+    else:
+        try:
+            tls_sock = context.wrap_socket(
+                sock, server_hostname=server_hostname, session=kept.session
+            )
+        except BaseException:
+            # Some servers stumble over a session that they don't know any more. Once is enough.
+            _forget(place)
+            raise
+    if kept is not None and tls_sock.session_reused:
+        handshake: _Handshake | None = kept.handshake
+    else:
+        handshake = _verified(place, settings, tls_sock)
+    # Else another thread has changed the context, and nobody knows what was verified.
+    if handshake is not None and settings == _settings(context):
+        _handshakes[tls_sock] = handshake
+    return tls_sock
 
 
 def remember(sock: object) -> None:
-    """Keeps the session of a socket that is about to be closed, if it is one of TLS."""
-    if ssl is None or type(sock) is not ssl.SSLSocket or type(sock.context) is not ssl.SSLContext:
+    """Keeps the session of a socket that is about to be closed, if it is one of wrap()'s."""
+    if ssl is None or type(sock) is not ssl.SSLSocket:
         return
-    # By now a handshake may have failed, or the other side have gone.
-    with contextlib.suppress(OSError, ValueError):
+    handshake = _handshakes.pop(sock, None)
+    if handshake is None or sock.context is not handshake.place[0]:
+        return
+    try:
         session = sock.session
-        if session is not None and session.has_ticket:
-            peers = _sessions.setdefault(sock.context, {})
-            peers[_peer(sock, sock.server_hostname)] = session
+    except (OSError, ValueError):
+        return  # the other side has gone
+    if session is not None and session.has_ticket:
+        with _lock:
+            _sessions[handshake.place] = _Kept(session, handshake)
+            _sessions.move_to_end(handshake.place)
+            while len(_sessions) > _MOST_SESSIONS:
+                _sessions.popitem(last=False)
 
 
-def _peer(sock: socket.socket, server_hostname: str | None) -> Peer:
-    return server_hostname, sock.getpeername()
+class _Handshake:
+    """A full handshake that has verified the certificate of a server.
+
+    settings: of the context then. valid_from, valid_until: Unix times between which every
+    certificate of the chain is valid.
+    """
+
+    __slots__ = ("place", "settings", "since", "valid_from", "valid_until")
+
+    def __init__(
+        self, place: Place, settings: tuple[object, ...], valid_from: float, valid_until: float
+    ) -> None:
+        self.place = place
+        self.settings = settings
+        self.since = time.monotonic()
+        self.valid_from = valid_from
+        self.valid_until = valid_until
+
+    def stands(self) -> bool:
+        """Return whether another handshake would find the same now, as far as time is concerned."""
+        is_recent = time.monotonic() - self.since < _LONGEST_SECONDS
+        return is_recent and self.valid_from <= time.time() < self.valid_until
+
+
+class _Kept:
+    """A session, and the handshake that it relies on."""
+
+    __slots__ = ("handshake", "session")
+
+    def __init__(self, session: ssl.SSLSession, handshake: _Handshake) -> None:
+        self.session = session
+        self.handshake = handshake
+
+
+# The one that was used longest ago is first.
+_sessions: OrderedDict[Place, _Kept] = OrderedDict()
+# A signal handler may connect, too.
+_lock = RLock()
+
+# Of connections that are open.
+_handshakes: WeakKeyDictionary[ssl.SSLSocket, _Handshake] = WeakKeyDictionary()
+
+
+def _place(
+    context: ssl.SSLContext, sock: socket.socket, server_hostname: str | None
+) -> Place | None:
+    """Return the key of a session with this server; None if no session may be resumed."""
+    # Programs pass contexts of other makes, which may verify by themselves, and not know of
+    # sessions. Some put theirs in the place of the standard library's.
+    if type(context) is not ssl.SSLContext or ssl.SSLContext.__module__ != "ssl":
+        return None
+    if context.verify_mode != ssl.CERT_REQUIRED:
+        return None
+    if context.verify_flags & ssl.VERIFY_CRL_CHECK_CHAIN:
+        # What is revoked in the meantime is for a full handshake to see.
+        return None
+    try:
+        if sock.family not in (socket.AF_INET, socket.AF_INET6):
+            return None  # an address that may be anybody's
+        return context, server_hostname, sock.getpeername()
+    except (OSError, AttributeError):
+        return None
+
+
+def _find(place: Place, settings: tuple[object, ...]) -> _Kept | None:
+    """Return the session that may be resumed now."""
+    with _lock:
+        for each in [each for each, kept in _sessions.items() if not kept.handshake.stands()]:
+            del _sessions[each]
+        kept = _sessions.get(place)
+        if kept is None or kept.handshake.settings != settings:
+            return None
+        _sessions.move_to_end(place)
+        return kept
+
+
+def _forget(place: Place) -> None:
+    with _lock:
+        _sessions.pop(place, None)
+
+
+def _verified(
+    place: Place, settings: tuple[object, ...], tls_sock: ssl.SSLSocket
+) -> _Handshake | None:
+    """Return the handshake that a socket has just had; None if its chain can't be looked at."""
+    try:
+        # The interface for it, since Python 3.13, gives octets alone. PyPy has neither.
+        chain = tls_sock._sslobj.get_verified_chain()  # type: ignore[attr-defined]
+        dates = [each.get_info() for each in chain]
+        valid_from = max(ssl.cert_time_to_seconds(each["notBefore"]) for each in dates)
+        valid_until = min(ssl.cert_time_to_seconds(each["notAfter"]) for each in dates)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+    return _Handshake(place, settings, valid_from, valid_until)
+
+
+# The settings of a context
+
+
+class _Changes:
+    """A count of the changes of a context that it does not report itself."""
+
+    __slots__ = ("__weakref__", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+_changes: WeakKeyDictionary[ssl.SSLContext, _Changes] = WeakKeyDictionary()
+
+
+def _settings(context: ssl.SSLContext) -> tuple[object, ...]:
+    """Return all that a context tells of itself, and how often it was changed otherwise."""
+    readable, _ = _attributes()
+    return (
+        _watch(context).count,
+        context.cert_store_stats(),
+        [each["id"] for each in context.get_ciphers()],
+        [getattr(context, name, None) for name in readable],
+    )
+
+
+@lru_cache(maxsize=1)
+def _attributes() -> tuple[list[str], list[str]]:
+    """Return the names of a context's settings that can be read, and of the methods that set
+    others: a certificate of the client, for example, which a server may ask for in a full handshake
+    alone."""
+    names = [name for name in dir(ssl.SSLContext) if not name.startswith("__")]
+    readable = [name for name in names if hasattr(getattr(ssl.SSLContext, name), "__set__")]
+    return readable, [name for name in names if name.startswith(("load_", "set_"))]
+
+
+def _watch(context: ssl.SSLContext) -> _Changes:
+    """Make the context count the calls of the methods that set what can't be read."""
+    with _lock:
+        changes = _changes.get(context)
+        if changes is None:
+            changes = _changes[context] = _Changes()
+            for name in _attributes()[1]:
+                setattr(context, name, _counted(context, name, changes))
+        return changes
+
+
+def _counted(context: ssl.SSLContext, name: str, changes: _Changes) -> Callable[..., Any]:
+    method = getattr(ssl.SSLContext, name)
+    # A context that held itself would live until the garbage collector comes.
+    context_ref = ref(context)
+
+    @wraps(method)
+    def change(*arguments: Any, **named: Any) -> Any:
+        # Before and behind it: a handshake in another thread may begin in between.
+        changes.count += 1
+        try:
+            return method(context_ref(), *arguments, **named)
+        finally:
+            changes.count += 1
+
+    return change

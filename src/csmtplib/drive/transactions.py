@@ -8,6 +8,7 @@ import socket
 
 from .. import kernel
 from ..protocol import limits
+from . import acks
 from .pump import Pump, pump, pump_together
 
 try:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from ..kernel import Pipeline, ReplyBuffer
+    from ..kernel import Content, Pipeline, ReplyBuffer
     from ..protocol.limits import Limits
 
 # There is no poll() on Windows: the pump serves there.
@@ -31,7 +32,7 @@ if _has_fd_loop:
 
 
 def _genuine() -> frozenset[type]:
-    """The classes of sockets that are the standard library's own, plain and TLS."""
+    """Return the classes of sockets that are the standard library's own, plain and TLS."""
     classes = set()
     if socket.socket.__module__ == "socket":
         classes.add(socket.socket)
@@ -50,10 +51,12 @@ _PLAIN = GENUINE & {socket.socket}
 
 
 def prepare(sock: Any) -> None:
-    """Has what is written leave at once: a whole group of commands waits for nothing."""
+    """Make the system send at once what is written: a group of commands, and a command behind
+    another, without waiting for acknowledgements."""
     with contextlib.suppress(OSError, AttributeError):
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            acks.prepare(sock)
 
 
 def run(
@@ -64,28 +67,46 @@ def run(
     allowed: Limits,
     *,
     seconds: float | None = None,
-    before_content: Callable[[], object] | None = None,
-) -> None:
+    before_content: Callable[[], Content | None] | None = None,
+) -> float:
     """Runs a pipeline over a connected socket until `target` messages are left (with 0: and every
-    reply is in), the connection is lost, or so many seconds have passed, where that is not None.
+    reply is in), the connection is lost, or so many seconds have passed, unless that is None.
+    Returns the longest wait between two replies to one flight, in seconds.
 
-    before_content: is called when content that is held could leave, which then is released. What
-    comes of it is the pipeline's to tell: a failure of the socket is its `failure`. Raises what a
-    signal handler raises; nobody knows then what has been sent.
+    before_content: is called when content that is held could leave, which then is released; what it
+    returns is sent in its place, unless it is None. The pipeline has the result of the run; its
+    `failure` if the socket fails. Raises what a signal handler or before_content raises; nobody
+    knows then what has been sent.
     """
     if len(replies):
         pipeline.receive()
     if pipeline.failure is not None:
-        return
+        return 0.0
     if _has_fd_loop and type(sock) in _PLAIN:
-        line = _fd.Line(pipeline, sock.fileno(), allowed.phases, allowed.idle)
+        line = _line(pipeline, sock, allowed)
         _fd.run(line, target, limits.RECEIVE_OCTETS, seconds, before_content)
-        return
-    _pump(pipeline, replies, sock, target, allowed, seconds)
-    if before_content is not None and len(pipeline) and pipeline.failure is None:
-        before_content()
-        pipeline.release()
-        _pump(pipeline, replies, sock, target, allowed, seconds)
+        return line.gap
+    return pump(
+        pipeline,
+        replies,
+        sock,
+        target,
+        allowed,
+        seconds=seconds,
+        can_poll=type(sock) in GENUINE,
+        before_content=before_content,
+    )
+
+
+def _line(pipeline: Pipeline, sock: socket.socket, allowed: Limits) -> _fd.Line:
+    return _fd.Line(
+        pipeline,
+        sock.fileno(),
+        allowed.phases,
+        allowed.idle,
+        allowed.early_round_trips,
+        acks.is_quick,
+    )
 
 
 class Line:
@@ -101,37 +122,24 @@ class Line:
         self._pump = Pump(pipeline, replies, sock, allowed, can_poll=type(sock) in GENUINE)
         self._by_fd: _fd.Line | None = None
         if _has_fd_loop and type(sock) in _PLAIN:
-            self._by_fd = _fd.Line(pipeline, sock.fileno(), allowed.phases, allowed.idle)
+            self._by_fd = _line(pipeline, sock, allowed)
         if len(replies):
             pipeline.receive()
 
 
-def run_together(lines: Sequence[Line], seconds: float, wake: socket.socket) -> None:
+def run_together(lines: Sequence[Line], seconds: float, wake: socket.socket | None = None) -> None:
     """Runs several lines until one of them has no more messages left than its target (with 0: and
     every reply is in) or is lost, for at most so many seconds, or until there is something to read
-    from `wake`. Time between the runs does not count where a server is waited for.
+    from `wake`, which must not be blocking, unless it is None. Time between the runs does not count
+    in the time limits.
 
-    What comes of it is the pipelines' to tell. Raises what a signal handler raises; nobody knows
-    then what has been sent.
+    The pipelines have the results. Raises what a signal handler raises; nobody knows then what has
+    been sent.
     """
     by_fd = [each._by_fd for each in lines if each._by_fd is not None]
     targets = [each.target for each in lines]
     if _has_fd_loop and len(by_fd) == len(lines):
-        _fd.run_together(by_fd, targets, wake.fileno(), limits.RECEIVE_OCTETS, seconds)
+        wake_fd = -1 if wake is None else wake.fileno()
+        _fd.run_together(by_fd, targets, wake_fd, limits.RECEIVE_OCTETS, seconds)
     else:
         pump_together([each._pump for each in lines], targets, seconds, wake)
-
-
-def _pump(
-    pipeline: Pipeline,
-    replies: ReplyBuffer,
-    sock: Any,
-    target: int,
-    allowed: Limits,
-    seconds: float | None,
-) -> None:
-    can_poll = type(sock) in GENUINE
-    try:
-        pump(pipeline, replies, sock, target, allowed, seconds=seconds, can_poll=can_poll)
-    except OSError as error:
-        pipeline.lose(error)

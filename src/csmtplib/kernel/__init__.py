@@ -1,7 +1,7 @@
-"""The hot paths, in C where the extension is built and in pure Python elsewhere.
+"""The hot paths, in C if the extension is built, otherwise in pure Python.
 
-This is the one place that chooses. CSMTPLIB_IMPL=c or =python asks for one of them and raises
-ImportError where it is missing; unset, the compiled kernels serve wherever they import.
+This is the one place that chooses. CSMTPLIB_IMPL=c or =python selects one of them and raises
+ImportError if it is missing. If it is not set, the compiled kernels are used if they import.
 """
 
 from __future__ import annotations
@@ -10,11 +10,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import TypeAlias
-
-    from typing_extensions import Buffer
-
-    Octets: TypeAlias = Buffer
+    from .transaction import Octets as Octets
 
 _wanted = os.environ.get("CSMTPLIB_IMPL") or None
 if _wanted not in (None, "c", "python"):
@@ -34,7 +30,7 @@ if _wanted != "python":
                 "csmtplib for this Python, or build with CSMTPLIB_BUILD=require to see what fails"
             ) from error
 if implementation == "python":
-    # The twins have the stubs' names.
+    # The pure modules have the same names as the stubs.
     from . import _python as _kernels  # type: ignore[no-redef]
     from . import _python_pipeline as _pipelines  # type: ignore[no-redef]
 

@@ -1,4 +1,4 @@
-# What the kernels in csrc/ declare; their headers say what each does.
+# Declarations of the kernels in csrc/; their headers describe them.
 
 cimport cython
 from libc.stddef cimport size_t
@@ -70,25 +70,24 @@ cdef class ReplyBuffer:
     cdef csmtp_receive _receive
     cdef bint _in_use
 
-    # A connection belongs to one thread. Another that comes in, while a driver runs without the GIL
-    # or on a Python that has none, would find what was received, or the table of the pipeline, in
-    # the midst of a change. So whoever works with either occupies the buffer meanwhile, and who
-    # comes second gets RuntimeError.
+    # A connection belongs to one thread. While a driver runs without the GIL, or on a Python that
+    # has none, another thread could find the buffer, or the table of the pipeline, half changed. So
+    # whatever works with either acquires the buffer first, and a second thread gets RuntimeError.
 
-    cdef inline int occupy(self) except -1:
+    cdef inline int acquire(self) except -1:
         with cython.critical_section(self):
             if self._in_use:
-                self.refuse()
+                self.raise_in_use()
             self._in_use = True
         return 0
 
-    cdef inline void vacate(self) noexcept:
+    cdef inline void release(self) noexcept:
         with cython.critical_section(self):
             self._in_use = False
 
-    cdef int refuse(self) except -1
+    cdef int raise_in_use(self) except -1
 
-    # For who has occupied it.
+    # For callers that have acquired it.
     cdef int _append(self, bytes octets) except -1
     cdef bint _end_of_stream(self) except -1
     cdef bytes _peek(self, Py_ssize_t count)

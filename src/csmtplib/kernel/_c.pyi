@@ -9,69 +9,71 @@ from . import Octets
 class ReplyBuffer:
     """The receive buffer of one connection, and the replies in it.
 
-    Lines longer than `max_line` octets and replies longer than `max_reply`, line ends counted, are
-    refused.
+    It refuses lines longer than `max_line` bytes and replies longer than `max_reply`, including
+    line ends.
     """
 
     def __new__(cls, max_line: int, max_reply: int, /) -> Self: ...
     def __len__(self) -> int:
-        """Octets that were received and not read yet."""
+        """Return how many bytes were received but not read."""
 
     def feed(self, octets: Octets, /) -> None:
-        """Takes in what was received."""
+        """Add bytes that were received."""
 
     def end_of_stream(self) -> bool:
-        """Gives an unfinished last line its LF, as no more will come; False where there is none."""
+        """Add the LF that the last line lacks, as no more will come. Return False if it lacks
+        none."""
 
     def peek(self, count: int, /) -> bytes:
-        """The next octets, at most `count`, which stay unread."""
+        """Return the next bytes, at most `count`, which stay unread."""
 
     def take(self, count: int, /) -> bytes:
-        """The next octets, at most `count`, which are read by that."""
+        """Read the next bytes, at most `count`."""
 
     def readline(self, limit: int = -1, /) -> bytes | None:
-        """The next line with its LF, or `limit` octets of a longer one; None while it is not
-        there."""
+        """Read the next line with its LF, or `limit` bytes of a longer one. Return None while it is
+        not complete."""
 
     def reply(self) -> tuple[int, bytes] | None:
-        """The next reply (RFC 5321 section 4.2): code and joined text; None while it is not there.
+        """Read the next reply (RFC 5321 section 4.2): code and joined text. Return None while it is
+        not complete.
 
-        The texts of its lines are stripped of white space and joined by LF. The code is -1 where a
-        line begins with none, as in the stdlib. Raises ReplyTooLong, ReplyMalformed.
+        The texts of the lines are stripped of white space and joined by LF. As in the stdlib, the
+        code is -1 if a line begins with none. Raises ReplyTooLong, ReplyMalformed.
         """
 
 @final
 class BodyEncoder:
-    """Normalises line ends to CR LF and doubles leading dots, chunk by chunk (RFC 5321 section
-    4.5.2), whatever the borders of the chunks.
+    """Normalise line ends to CR LF and double leading dots, chunk by chunk (RFC 5321 section
+    4.5.2), wherever the text is cut.
 
-    dots=False: for BDAT, where the end is known by a count, and dots are left alone.
+    dots=False: leave dots alone, for BDAT, which announces the size.
     """
 
     def __init__(self, dots: bool = True) -> None: ...
     def encode(self, octets: Octets, /) -> bytes:
-        """The next chunk as it goes over the wire."""
+        """Return the next chunk as it is sent."""
 
     def finish(self) -> bytes:
-        """What ends the body: the line end that the last line lacks, and with dots the terminator.
-        What is encoded next begins another body."""
+        """Return what ends the body: the line end that the last line lacks, and with dots the
+        terminator. The next chunk begins another body."""
 
 def fix_eols(text: str, /) -> str:
-    """The text with every CR LF, lone CR and lone LF as CR LF (smtplib._fix_eols)."""
+    """Replace every CR LF, lone CR and lone LF by CR LF (smtplib._fix_eols)."""
 
 def quote_periods(octets: Octets, /) -> bytes:
-    """The octets with every dot at the start and behind an LF doubled (smtplib._quote_periods)."""
+    """Double every dot at the start and after an LF (smtplib._quote_periods)."""
 
 def survey(octets: Octets, /) -> tuple[int, bool, bool]:
-    """What a body holds: octets of its longest line (CR and LF both end one, and don't count),
-    whether there is a NUL, whether there is an octet above 127."""
+    """Return the length of the longest line of a body (CR and LF both end a line, and do not
+    count), whether there is a NUL, and whether there is a byte above 127."""
 
 def has_control(text: str, /) -> bool:
-    """Whether the text has a C0 control character or DEL."""
+    """Return whether the text has a C0 control character or DEL."""
 
 def is_plain_address(address: str, /) -> bool:
-    """Whether this is a dot-atom, "@" and a domain of ASCII letters, digits, "-" and ".", which
-    every parser of addresses reads the same way."""
+    """Return whether this is a dot-atom, "@" and a domain of ASCII letters, digits, "-" and ".",
+    which every parser of addresses reads the same way."""
 
 def envelope_lines(
     mail: str,
@@ -82,6 +84,6 @@ def envelope_lines(
     rcpt_parameters: str,
     /,
 ) -> list[bytes] | None:
-    """MAIL and each RCPT as command lines: `mail` and `rcpt` up to the "<", an address, ">" and the
-    parameters. None where an address is not plain, or anything not ASCII without control
-    characters: that has to be looked at first."""
+    """Return MAIL and each RCPT as command lines: `mail` or `rcpt` up to the "<", an address, ">"
+    and the parameters. Return None if an address is not plain, or if anything is not ASCII or has
+    control characters; then a closer look is needed."""

@@ -1,6 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
 # cython: freethreading_compatible=True, subinterpreters_compatible=own_gil
-"""The kernels of csrc/, wrapped: this module converts, and decides nothing."""
+"""Wrap the kernels of csrc/. This module only converts values, and decides nothing."""
 
 cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
@@ -9,11 +9,11 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t
 from libc.string cimport memchr, memcpy
 
-from .errors import ReplyMalformed, ReplyTooLong, unreadable_code
+from .errors import MIXED_CODES, ReplyMalformed, ReplyTooLong, unreadable_code
 
 
 cdef extern from "Python.h":
-    # Not in Cython's own declarations.
+    # Cython does not declare these.
     int PyUnicode_KIND(object text)
     bint PyUnicode_IS_ASCII(object text)
     void *PyUnicode_DATA(object text)
@@ -23,7 +23,7 @@ cdef extern from "Python.h":
 
 
 cdef enum:
-    # A body this long takes longer to encode than the GIL takes to change hands.
+    # Encoding a body of this length takes longer than passing the GIL to another thread.
     RELEASE_GIL_FROM = 65536
 
 
@@ -37,22 +37,22 @@ cdef class ReplyBuffer:
     def __dealloc__(self):
         csmtp_receive_free(&self._receive)
 
-    cdef int refuse(self) except -1:
+    cdef int raise_in_use(self) except -1:
         raise RuntimeError("two threads use one connection: give each its own")
 
     def __len__(self):
-        self.occupy()
+        self.acquire()
         cdef Py_ssize_t count = self._receive.end - self._receive.start
-        self.vacate()
+        self.release()
         return count
 
     def feed(self, octets, /):
         cdef bytes received = as_bytes(octets)
-        self.occupy()
+        self.acquire()
         try:
             self._append(received)
         finally:
-            self.vacate()
+            self.release()
 
     cdef int _append(self, bytes octets) except -1:
         cdef size_t count = PyBytes_GET_SIZE(octets)
@@ -64,11 +64,11 @@ cdef class ReplyBuffer:
         return 0
 
     def end_of_stream(self):
-        self.occupy()
+        self.acquire()
         try:
             return self._end_of_stream()
         finally:
-            self.vacate()
+            self.release()
 
     cdef bint _end_of_stream(self) except -1:
         cdef csmtp_receive *receive = &self._receive
@@ -78,18 +78,18 @@ cdef class ReplyBuffer:
         return True
 
     def peek(self, Py_ssize_t count, /):
-        self.occupy()
+        self.acquire()
         try:
             return self._peek(count)
         finally:
-            self.vacate()
+            self.release()
 
     def take(self, Py_ssize_t count, /):
-        self.occupy()
+        self.acquire()
         try:
             return self._take(count)
         finally:
-            self.vacate()
+            self.release()
 
     cdef bytes _peek(self, Py_ssize_t count):
         count = min(max(count, 0), <Py_ssize_t>(self._receive.end - self._receive.start))
@@ -103,11 +103,11 @@ cdef class ReplyBuffer:
         return taken
 
     def readline(self, Py_ssize_t limit=-1, /):
-        self.occupy()
+        self.acquire()
         try:
             return self._readline(limit)
         finally:
-            self.vacate()
+            self.release()
 
     cdef bytes _readline(self, Py_ssize_t limit):
         cdef Py_ssize_t unread = self._receive.end - self._receive.start
@@ -122,11 +122,11 @@ cdef class ReplyBuffer:
         return self._take(limit) if 0 <= limit <= unread else None
 
     def reply(self):
-        self.occupy()
+        self.acquire()
         try:
             return self._reply()
         finally:
-            self.vacate()
+            self.release()
 
     cdef tuple _reply(self):
         cdef csmtp_receive *receive = &self._receive
@@ -137,7 +137,7 @@ cdef class ReplyBuffer:
             return self._unreadable(status)
         cdef uint8_t *octets = receive.octets + receive.start
         code = receive.scan.code
-        # In place: the octets of this reply are not needed any more.
+        # In place, as the bytes of this reply are not needed any more.
         text = PyBytes_FromStringAndSize(
             <char *>octets, csmtp_reply_join(octets, receive.scan.line, octets)
         )
@@ -145,13 +145,13 @@ cdef class ReplyBuffer:
         return code, text
 
     cdef tuple _unreadable(self, csmtp_reply_status status):
-        """What stands for a reply that is none, where that may be read on; raises where not."""
+        """Return what replaces an unreadable reply if reading can go on; raise otherwise."""
         if status == CSMTP_REPLY_BAD_CODE:
             reply = self._take(self._receive.scan.line)
             return unreadable_code(reply, _joined(reply))
         if status == CSMTP_REPLY_MIXED_CODES:
             raise ReplyMalformed(
-                "a reply whose lines have different codes", self._take(self._receive.scan.line)
+                MIXED_CODES, self._take(self._receive.scan.line)
             )
         too_long = self._take(self._receive.scan.searched)
         if status == CSMTP_REPLY_LINE_TOO_LONG:
@@ -168,7 +168,7 @@ cdef bytes _joined(bytes reply):
 
 
 cdef bytes as_bytes(object octets):
-    # Never another thread's to change while the GIL is released, as a bytearray would be.
+    # A copy if need be: another thread could change a bytearray while the GIL is released.
     return <bytes>octets if type(octets) is bytes else bytes(memoryview(octets))
 
 
@@ -192,9 +192,9 @@ cdef size_t growth_of(const csmtp_body *body, const uint8_t *octets, size_t coun
 
 
 cdef str _as_str(object text):
-    # Cython's own check of an argument refuses subclasses, and headers of messages are such.
+    # Cython's own check of arguments refuses subclasses, but message headers are subclasses of str.
     if not isinstance(text, str):
-        raise TypeError(f"a str is needed, not {type(text).__name__}")
+        raise TypeError(f"expected str, not {type(text).__name__}")
     return PyUnicode_FromObject(text)
 
 
@@ -204,14 +204,14 @@ def fix_eols(text, /):
 
 cdef str _fix_eols(str text):
     if PyUnicode_KIND(text) != 1:
-        # Not Latin-1, let alone ASCII: it can't be sent as it is, so it need not be fast.
+        # Not even Latin-1: it can't be sent as it is, so this need not be fast.
         return text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n")
     cdef csmtp_body body
     cdef const uint8_t *octets = <const uint8_t *>PyUnicode_DATA(text)
     cdef Py_ssize_t count = PyUnicode_GET_LENGTH(text)
     csmtp_body_init(&body, CSMTP_BODY_CRLF)
     cdef size_t growth = growth_of(&body, octets, count)
-    # A lone CR at the very end is owed its LF until the text is known to end there.
+    # csmtp_body_encode() leaves out the LF of a lone CR at the very end.
     cdef bint owes_lf = count > 0 and octets[count - 1] == c"\r"
     if growth == 0 and not owes_lf:
         return text
@@ -230,7 +230,7 @@ def quote_periods(octets, /):
 
 
 cdef bytes encoded_chunk(csmtp_body *body, bytes chunk):
-    """The chunk as it is sent: itself, where nothing has to be changed."""
+    """Return the chunk as it is sent: the same object if nothing has to be changed."""
     cdef const uint8_t *octets = <const uint8_t *>PyBytes_AS_STRING(chunk)
     cdef Py_ssize_t count = PyBytes_GET_SIZE(chunk)
     cdef size_t growth = growth_of(body, octets, count)
@@ -244,19 +244,19 @@ cdef bytes encoded_chunk(csmtp_body *body, bytes chunk):
 
 @cython.final
 cdef class BodyEncoder:
-    """Normalises line ends to CR LF and doubles leading dots, chunk by chunk (strict bodies)."""
+    """Normalise line ends to CR LF and double leading dots, chunk by chunk."""
 
     cdef csmtp_body _body
 
-    # Two threads that share an encoder garble what they encode, but no memory.
+    # Two threads that share an encoder may garble the output, but corrupt no memory.
 
     @cython.critical_section
     def __init__(self, bint dots=True):
         csmtp_body_init(&self._body, CSMTP_BODY_CRLF | (CSMTP_BODY_DOTS if dots else 0))
 
     def encode(self, octets, /):
-        # By a copy: whatever another thread does meanwhile, the room that was measured for these
-        # octets must still be enough for them.
+        # With a copy: whatever another thread does meanwhile, the room that was measured for these
+        # bytes must still be enough.
         cdef csmtp_body body
         with cython.critical_section(self):
             body = self._body
@@ -305,7 +305,10 @@ def is_plain_address(address, /):
     ))
 
 
-def envelope_lines(mail, sender, mail_parameters, rcpt, recipients, rcpt_parameters, /):
+def envelope_lines(
+    str mail not None, sender, str mail_parameters not None,
+    str rcpt not None, recipients, str rcpt_parameters not None, /
+):
     cdef bytes line = _envelope_line(mail, sender, mail_parameters)
     cdef list lines = [line]
     if line is None:
@@ -319,7 +322,7 @@ def envelope_lines(mail, sender, mail_parameters, rcpt, recipients, rcpt_paramet
 
 
 cdef bytes _envelope_line(str verb, object address, str parameters):
-    """None where anything but the verb has to be looked at."""
+    """Return None if the address or the parameters need a closer look."""
     if type(address) is not str or not PyUnicode_IS_ASCII(address):
         return None
     if not PyUnicode_IS_ASCII(parameters) or not PyUnicode_IS_ASCII(verb):

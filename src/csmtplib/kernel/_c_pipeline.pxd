@@ -1,4 +1,4 @@
-# What csrc/pipeline.h declares; the header says what each does.
+# Declarations of csrc/pipeline.h; the header describes them.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint64_t
@@ -10,6 +10,9 @@ cdef extern from "pipeline.h" nogil:
     ctypedef enum csmtp_gear:
         pass
 
+    ctypedef enum csmtp_step:
+        CSMTP_NEXT
+
     ctypedef enum csmtp_stage:
         CSMTP_LOST
         CSMTP_IN_DOUBT
@@ -18,41 +21,48 @@ cdef extern from "pipeline.h" nogil:
         pass
 
     ctypedef enum csmtp_fault:
-        CSMTP_SOUND
+        CSMTP_NO_FAULT
         CSMTP_SURPLUS
         CSMTP_PREMATURE
-        CSMTP_NO_SMTP
-        CSMTP_WRONG_SUCCESS
+        CSMTP_INVALID_CODE
+        CSMTP_UNEXPECTED_SUCCESS
         CSMTP_CLOSED
-        CSMTP_CLOSED_AMIDST
+        CSMTP_CLOSED_IN_CONTENT
         CSMTP_NO_CHUNKING
         CSMTP_NO_MEMORY
+        CSMTP_TIMEOUT
         CSMTP_UNREADABLE
 
     ctypedef struct csmtp_chunk:
         const uint8_t *octets
         size_t count
 
-    ctypedef struct csmtp_kept:
+    ctypedef struct csmtp_stored_reply:
         int code
         size_t text
         size_t text_count
 
     ctypedef struct csmtp_recipient:
-        csmtp_kept reply
+        csmtp_stored_reply reply
         csmtp_stage stage
 
     ctypedef struct csmtp_message:
         void *tag
         csmtp_recipient *recipients
         size_t recipient_count
-        size_t others
+        size_t own_replies
         csmtp_stage stage
-        csmtp_kept reply
+        csmtp_stored_reply reply
+
+    ctypedef struct csmtp_steps:
+        csmtp_step proof
+        csmtp_step limit
+        size_t doubts
 
     ctypedef struct csmtp_pipeline:
+        csmtp_steps steps
         bint strict
-        bint proved
+        bint reset_refused
         size_t count
         size_t octets
         uint64_t booked
@@ -60,24 +70,30 @@ cdef extern from "pipeline.h" nogil:
         uint64_t written
         csmtp_reply_status unreadable
         csmtp_fault fault
-        csmtp_kept fault_reply
+        csmtp_stored_reply fault_reply
         uint8_t *texts
 
     void csmtp_pipeline_init(
         csmtp_pipeline *pipeline, csmtp_receive *receive, csmtp_gear gear, bint lmtp, bint strict,
-        bint proved, size_t large
+        csmtp_step proof, size_t large
     )
+    void csmtp_pipeline_learn(csmtp_pipeline *pipeline, csmtp_step proof, csmtp_step limit)
     bint csmtp_pipeline_push(
         csmtp_pipeline *pipeline, void *tag, void *owner, const csmtp_chunk *commands,
         size_t command_count, const csmtp_chunk *chunks, size_t chunk_count, int64_t terminator
     )
     bint csmtp_pipeline_is_held(const csmtp_pipeline *pipeline)
     void csmtp_pipeline_release(csmtp_pipeline *pipeline)
+    bint csmtp_pipeline_replace(
+        csmtp_pipeline *pipeline, void **owner, const csmtp_chunk *chunks, size_t chunk_count,
+        int64_t terminator
+    )
     unsigned csmtp_pipeline_want(const csmtp_pipeline *pipeline)
     csmtp_phase csmtp_pipeline_phase(const csmtp_pipeline *pipeline)
     size_t csmtp_pipeline_gather(
         const csmtp_pipeline *pipeline, csmtp_chunk *chunks, size_t max_chunks, size_t max_octets
     )
+    void csmtp_pipeline_hand(csmtp_pipeline *pipeline, size_t count)
     void csmtp_pipeline_wrote(csmtp_pipeline *pipeline, size_t count)
     csmtp_reply_status csmtp_pipeline_receive(csmtp_pipeline *pipeline)
     void csmtp_pipeline_book(
@@ -88,7 +104,7 @@ cdef extern from "pipeline.h" nogil:
 
 
 cdef extern from "pipeline.h":
-    # With the GIL, which release needs.
+    # With the GIL, as release needs it.
     void csmtp_pipeline_free(csmtp_pipeline *pipeline, void (*release)(void *) noexcept)
     void csmtp_pipeline_drop(csmtp_pipeline *pipeline, void (*release)(void *) noexcept)
 
@@ -111,13 +127,13 @@ cdef class Pipeline:
     cdef object _failure
     cdef size_t _pulled
 
-    # For who has occupied the receive buffer, and changes the table.
-    cdef int received(self, csmtp_reply_status status) except -1
-    cdef int ended(self) except -1
-    cdef void lost(self, object error) noexcept
+    # For drivers that have acquired the receive buffer and change the table.
+    cdef int handle_received(self, csmtp_reply_status status) except -1
+    cdef int handle_end_of_stream(self) except -1
+    cdef void handle_loss(self, object error) noexcept
 
     cdef bytes _pull(self, size_t limit)
     cdef int _wrote(self, size_t count) except -1
     cdef list _take(self)
-    cdef int _note_failure(self) except -1
-    cdef tuple _reply(self, const csmtp_kept *reply)
+    cdef int _set_failure(self) except -1
+    cdef tuple _reply(self, const csmtp_stored_reply *reply)

@@ -8,16 +8,17 @@ from .transaction import Settled
 
 @final
 class Content:
-    """The octets of one message, as they go over the wire.
+    """The bytes of one message, as they are sent.
 
-    buffers: its text, in one piece or cut anywhere. Line ends become CR LF and the last line gets
-    one; `dots`, for DATA, doubles leading dots and adds the terminator. What needs no change is not
-    copied, unless its owner could change it meanwhile. With an `end` the buffers are the text as it
-    is on the wire already, and that follows it.
+    buffers: the text, in one piece or cut anywhere. Line ends become CR LF, and the last line gets
+    one. `dots`, for DATA, doubles leading dots and adds the terminator. What needs no change is not
+    copied, unless its owner could change it meanwhile. With `end`, the buffers are already as they
+    are sent, and `end` follows them.
 
-    octets: on the wire. size: as SIZE counts them (RFC 1870). longest_line: octets without the line
-    end, where CR and LF both end one. terminator: the offset from which on the server may have it
-    all. size, longest_line, has_nul and has_8bit are not found out where there is an `end`.
+    octets: the number of bytes sent. size: the number that SIZE counts (RFC 1870). longest_line:
+    the length without the line end, where CR and LF both end a line. terminator: the offset from
+    which on the server may have the whole message. With `end`, size, longest_line, has_nul and
+    has_8bit are not determined.
     """
 
     octets: int
@@ -33,24 +34,28 @@ class Content:
 
 @final
 class Pipeline:
-    """The transactions of one connection, without I/O: what to write, what each reply answers, what
-    has become of each message (RFC 5321 section 3.3, RFC 2920, RFC 3030).
+    """The transactions of one connection, without I/O: what to write, which command each reply
+    answers, what has become of each message (RFC 5321 section 3.3, RFC 2920, RFC 3030).
 
-    A driver writes what it pulls, feeds `replies` with what it reads and calls receive() then.
+    A driver writes what it pulls, feeds `replies` with what it reads, and then calls receive().
     Messages are settled in the order in which they were pushed.
 
-    gear: a transaction.Gear. lmtp: one reply a recipient after the content (RFC 2033). strict: a
-    reply that RFC 5321 does not have is a failure, and transactions that were refused are reset;
-    otherwise one message is sent, and its replies are told as they are, for smtplib's ways. proved:
-    the gear has brought a message through on this connection; until then one is sent at a time.
-    large: octets from which on a message waits for the replies to RCPT.
+    gear: a transaction.Gear. lmtp: one reply per recipient after the content (RFC 2033). strict: a
+    reply that RFC 5321 does not allow is a failure, and refused transactions are reset. Without
+    strict, one message is sent and its replies are reported as they are, as smtplib does. large:
+    content of more bytes waits for the replies to RCPT.
 
-    failure: why the connection can't be used on; None while it can. octets: of all messages that
-    are not settled; len() is their number. booked: how many replies there were.
+    proof: the last transaction.Step that the server has proved to handle. limit: the last one that
+    may be taken or tried; it falls when a step turns out not to work. A strict pipeline tries the
+    next step by itself. If a refusal may be about sending early, it sends the message again, one
+    command at a time: if the message is then accepted, the step was to blame. doubts: how many such
+    refusals are open; without strict they stay open, for the caller to examine.
+
+    failure: why the connection can no longer be used, or None. octets: the size of all messages
+    that are not settled; len() is their number. booked: how many replies there were.
     """
 
     strict: bool
-    proved: bool
     failure: Exception | None
     octets: int
     booked: int
@@ -61,42 +66,57 @@ class Pipeline:
         gear: int,
         lmtp: bool,
         strict: bool,
-        proved: bool,
+        proof: int,
         large: int,
         /,
     ) -> Self: ...
+    @property
+    def proof(self) -> int: ...
+    @property
+    def limit(self) -> int: ...
+    @property
+    def doubts(self) -> int: ...
     def __len__(self) -> int: ...
     def push(self, tag: object, commands: Sequence[bytes], content: Content, /) -> None:
-        """Adds a message: MAIL and each RCPT as command lines with CR LF, and the content."""
+        """Add a message: MAIL and each RCPT as command lines with CR LF, and the content."""
 
-    def release(self) -> None:
-        """Lets content leave. Unless the pipeline is strict, content that the server has asked for
-        by 354, or that BDAT would send where the gear is not proved, is held until then, and want()
-        says nothing."""
+    def learn(self, proof: int, limit: int, /) -> None:
+        """Take over what other connections to the server have shown. This raises proof and lowers
+        limit, never the reverse. Raises ValueError for anything but a transaction.Step."""
+
+    def release(self, content: Content | None = None, /) -> None:
+        """Send the content that is held. Unless the pipeline is strict, it holds content that the
+        server has asked for with 354, and content for BDAT while no message has come through that
+        way; want() is 0 meanwhile. For DATA, `content` replaces what is held: that may have been
+        made before it was known whether it is needed. Raises ValueError if nothing is held."""
 
     def want(self) -> int:
-        """What a driver is to do, as bits of transaction.Want."""
+        """Return what the driver should do, as bits of transaction.Want."""
 
     def phase(self) -> int:
-        """What is being waited for, a transaction.Phase; after a failure, what was then."""
+        """Return what the pipeline is waiting for, a transaction.Phase; after a failure, what it
+        was waiting for then."""
 
     def pull(self, limit: int, /) -> bytes:
-        """The next octets to write, at most `limit` of them. Until wrote() is called they are the
-        same again, whatever comes behind them: TLS wants that of who could not write a record."""
+        """Return the next bytes to write, at most `limit`. Until wrote() is called, it returns the
+        same bytes again, even if more could follow: TLS requires that after a failed write.
+
+        Until wrote() reports how many were sent, all of them count as sent if the pipeline is lost:
+        a driver that is interrupted between the two calls leaves messages in doubt."""
 
     def wrote(self, count: int, /) -> None:
-        """So many octets have been handed to the network. Raises ValueError for more than there
-        were."""
+        """Report how many of the pulled bytes were sent, 0 for none. Raises ValueError for more
+        than there were."""
 
     def receive(self) -> None:
-        """Books the replies that are in the buffer."""
+        """Book the replies that are in the buffer."""
 
     def lose(self, error: Exception, /) -> None:
-        """The connection is lost, or has become useless: settles every message."""
+        """Settle every message, as the connection is lost or useless."""
 
     def end_of_stream(self) -> None:
-        """The server has closed the connection: books a last reply without a line end, unless it is
-        to be strict, and settles every message."""
+        """Settle every message, as the server has closed the connection. Unless strict, first book
+        a last reply that has no line end."""
 
     def take(self) -> list[Settled]:
-        """The messages that were settled since the last call, in order."""
+        """Return the messages that were settled since the last call, in order."""

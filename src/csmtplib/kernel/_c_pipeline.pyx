@@ -1,6 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
 # cython: freethreading_compatible=True, subinterpreters_compatible=own_gil
-"""The transaction table of csrc/pipeline.c, wrapped: this module converts, and decides nothing."""
+"""Wrap the pipeline of csrc/pipeline.c. This module only converts values, and decides nothing."""
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -24,7 +24,20 @@ from ._c cimport (
     csmtp_body_survey_init,
     encoded_chunk,
 )
-from .errors import ChunkingRefused, ReplyError, SessionClosed, unexpected
+from .errors import (
+    CLOSED,
+    CLOSED_IN_CONTENT,
+    END_OF_CONNECTION,
+    NO_CHUNKING,
+    NOTHING_HELD,
+    TOO_FEW_COMMANDS,
+    WROTE_TOO_MUCH,
+    ChunkingRefused,
+    ReplyError,
+    ResetRefused,
+    SessionClosed,
+    unexpected,
+)
 
 
 cdef enum:
@@ -37,10 +50,10 @@ cdef void _release(void *owned) noexcept:
 
 @cython.final
 cdef class Content:
-    """The octets of one message, as they go over the wire."""
+    """The bytes of one message, as they are sent."""
 
     def __cinit__(self, buffers, bint dots, bytes end=None, /):
-        # All of it here, and nothing in __init__: from when others can see it, it does not change.
+        # Everything happens here and not in __init__: once others can see it, it never changes.
         self._owners = []
         self._chunks = NULL
         self._chunk_count = self.octets = self.size = self.longest_line = 0
@@ -57,8 +70,8 @@ cdef class Content:
                 self._add(as_bytes(buffer))
         text = self.octets
         self._add(end)
-        # From where on there is no telling whether the server has it all: the first octet of what
-        # may end it, or the last of a chunk that BDAT has counted.
+        # The server may have the whole message from here on: the first byte of what may end it, or
+        # the last byte of a chunk whose size BDAT has announced.
         self.terminator = text if dots else <Py_ssize_t>self.octets - 1
 
     def __dealloc__(self):
@@ -92,7 +105,7 @@ cdef class Content:
                 continue
             csmtp_body_survey_add(&found, octets, count)
             sent = encoded_chunk(&body, chunk)
-            # Dots that lines gain don't count (RFC 1870 section 5).
+            # The dots that are added do not count (RFC 1870 section 5).
             self.size += count
             if sent is not chunk:
                 self.size += csmtp_body_growth(&lines, octets, count)
@@ -111,32 +124,34 @@ cdef class Pipeline:
     """The transactions of one connection, without I/O."""
 
     def __cinit__(
-        self, ReplyBuffer replies not None, int gear, bint lmtp, bint strict, bint proved,
+        self, ReplyBuffer replies not None, int gear, bint lmtp, bint strict, int proof,
         size_t large, /
     ):
+        if not 0 <= gear <= 2 or not 0 <= proof <= CSMTP_NEXT:
+            raise ValueError(f"invalid gear or step: {gear}, {proof}")
         self._replies = replies
         self._failure = None
         self._pulled = 0
         csmtp_pipeline_init(
-            &self.table, &replies._receive, <csmtp_gear>gear, lmtp, strict, proved, large
+            &self.table, &replies._receive, <csmtp_gear>gear, lmtp, strict, <csmtp_step>proof, large
         )
 
     def __dealloc__(self):
         csmtp_pipeline_free(&self.table, _release)
 
-    # Whoever works with the table occupies the receive buffer, which is the connection's.
+    # Whatever works with the table acquires the receive buffer, which belongs to the connection.
 
     def __len__(self):
-        self._replies.occupy()
+        self._replies.acquire()
         cdef size_t count = self.table.count
-        self._replies.vacate()
+        self._replies.release()
         return count
 
     @property
     def failure(self):
-        self._replies.occupy()
+        self._replies.acquire()
         failure = self._failure
-        self._replies.vacate()
+        self._replies.release()
         return failure
 
     @property
@@ -144,28 +159,49 @@ cdef class Pipeline:
         return bool(self.table.strict)
 
     @property
-    def proved(self):
-        self._replies.occupy()
-        cdef bint proved = self.table.proved
-        self._replies.vacate()
-        return bool(proved)
+    def proof(self):
+        self._replies.acquire()
+        cdef int proof = self.table.steps.proof
+        self._replies.release()
+        return proof
+
+    @property
+    def limit(self):
+        self._replies.acquire()
+        cdef int limit = self.table.steps.limit
+        self._replies.release()
+        return limit
+
+    @property
+    def doubts(self):
+        self._replies.acquire()
+        cdef size_t doubts = self.table.steps.doubts
+        self._replies.release()
+        return doubts
+
+    def learn(self, int proof, int limit, /):
+        if not 0 <= proof <= CSMTP_NEXT or not 0 <= limit <= CSMTP_NEXT:
+            raise ValueError(f"invalid step: {proof}, {limit}")
+        self._replies.acquire()
+        csmtp_pipeline_learn(&self.table, <csmtp_step>proof, <csmtp_step>limit)
+        self._replies.release()
 
     @property
     def octets(self):
-        self._replies.occupy()
+        self._replies.acquire()
         cdef size_t octets = self.table.octets
-        self._replies.vacate()
+        self._replies.release()
         return octets
 
     @property
     def booked(self):
-        self._replies.occupy()
+        self._replies.acquire()
         cdef uint64_t booked = self.table.booked
-        self._replies.vacate()
+        self._replies.release()
         return booked
 
     def push(self, tag, commands, Content content not None, /):
-        # A copy: nobody else takes a line out of it meanwhile.
+        # A copy, so that nobody else can remove a line meanwhile.
         cdef list lines = list(commands)
         cdef Py_ssize_t count = len(lines), number = 0
         cdef csmtp_chunk few[16]
@@ -173,17 +209,19 @@ cdef class Pipeline:
         cdef bytes line
         cdef bint is_pushed
         if count < 2:
-            raise ValueError("a transaction needs MAIL and at least one RCPT")
+            raise ValueError(TOO_FEW_COMMANDS)
         if count > 16:
             chunks = <csmtp_chunk *>malloc(count * sizeof(csmtp_chunk))
             if chunks == NULL:
                 raise MemoryError
         try:
             for line in lines:
+                if line is None:
+                    raise TypeError("expected bytes for a command, not None")
                 chunks[number].octets = <const uint8_t *>PyBytes_AS_STRING(line)
                 chunks[number].count = PyBytes_GET_SIZE(line)
                 number += 1
-            self._replies.occupy()
+            self._replies.acquire()
             is_pushed = csmtp_pipeline_push(
                 &self.table, <void *>tag, <void *>content, chunks, count,
                 content._chunks, content._chunk_count, content.terminator
@@ -191,36 +229,49 @@ cdef class Pipeline:
             if is_pushed:
                 Py_INCREF(tag)
                 Py_INCREF(content)
-            self._replies.vacate()
+            self._replies.release()
             if not is_pushed:
                 raise MemoryError
         finally:
             if chunks != few:
                 free(chunks)
 
-    def release(self):
-        self._replies.occupy()
-        csmtp_pipeline_release(&self.table)
-        self._replies.vacate()
+    def release(self, Content content=None, /):
+        cdef void *owner = <void *>content
+        cdef bint is_held = True
+        self._replies.acquire()
+        if content is not None:
+            is_held = csmtp_pipeline_replace(
+                &self.table, &owner, content._chunks, content._chunk_count, content.terminator
+            )
+            if is_held:
+                Py_INCREF(content)
+        if is_held:
+            csmtp_pipeline_release(&self.table)
+        self._replies.release()
+        if not is_held:
+            raise ValueError(NOTHING_HELD)
+        if content is not None:
+            _release(owner)
 
     def want(self):
-        self._replies.occupy()
+        self._replies.acquire()
         cdef unsigned want = csmtp_pipeline_want(&self.table)
-        self._replies.vacate()
+        self._replies.release()
         return want
 
     def phase(self):
-        self._replies.occupy()
+        self._replies.acquire()
         cdef int phase = csmtp_pipeline_phase(&self.table)
-        self._replies.vacate()
+        self._replies.release()
         return phase
 
     def pull(self, size_t limit, /):
-        self._replies.occupy()
+        self._replies.acquire()
         try:
             return self._pull(limit)
         finally:
-            self._replies.vacate()
+            self._replies.release()
 
     cdef bytes _pull(self, size_t limit):
         cdef csmtp_chunk chunks[GATHERED_CHUNKS]
@@ -236,34 +287,35 @@ cdef class Pipeline:
         for number in range(count):
             memcpy(out, chunks[number].octets, chunks[number].count)
             out += chunks[number].count
+        csmtp_pipeline_hand(&self.table, octets)
         return pulled
 
     def wrote(self, size_t count, /):
-        self._replies.occupy()
+        self._replies.acquire()
         try:
             self._wrote(count)
         finally:
-            self._replies.vacate()
+            self._replies.release()
 
     cdef int _wrote(self, size_t count) except -1:
         if self._failure is not None:
             return 0
         if count > self.table.emitted - self.table.written:
-            raise ValueError("more was written than there is to write")
+            raise ValueError(WROTE_TOO_MUCH)
         if count > 0:
             self._pulled = 0
         csmtp_pipeline_wrote(&self.table, count)
         return 0
 
     def receive(self):
-        self._replies.occupy()
+        self._replies.acquire()
         try:
-            self.received(csmtp_pipeline_receive(&self.table))
+            self.handle_received(csmtp_pipeline_receive(&self.table))
         finally:
-            self._replies.vacate()
+            self._replies.release()
 
-    cdef int received(self, csmtp_reply_status status) except -1:
-        """Says what an unreadable reply means, and goes on where that can be."""
+    cdef int handle_received(self, csmtp_reply_status status) except -1:
+        """Decide what an unreadable reply means, and go on if that is possible."""
         while status != CSMTP_REPLY_MORE:
             try:
                 code, text = self._replies._unreadable(status)
@@ -275,83 +327,87 @@ cdef class Pipeline:
                 &self.table, code, <const uint8_t *>PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text)
             )
             status = csmtp_pipeline_receive(&self.table)
-        return self._note_failure()
+        return self._set_failure()
 
-    cdef int _note_failure(self) except -1:
+    cdef int _set_failure(self) except -1:
         cdef csmtp_fault fault = self.table.fault
-        cdef csmtp_kept *reply = &self.table.fault_reply
-        if fault == CSMTP_SOUND or self._failure is not None:
+        cdef csmtp_stored_reply *reply = &self.table.fault_reply
+        if fault == CSMTP_NO_FAULT or self._failure is not None:
             return 0
         if fault == CSMTP_NO_MEMORY:
-            self._failure = MemoryError("no memory for what the server says")
+            self._failure = MemoryError("no memory for the reply of the server")
             return 0
         text = PyBytes_FromStringAndSize(<char *>self.table.texts + reply.text, reply.text_count)
         if fault == CSMTP_CLOSED:
-            self._failure = SessionClosed("the server closes the session", reply.code, text)
-        elif fault == CSMTP_CLOSED_AMIDST:
-            self._failure = SessionClosed(
-                "the server refuses a message that it has not got", reply.code, text
-            )
+            self._failure = SessionClosed(CLOSED, reply.code, text)
+        elif fault == CSMTP_CLOSED_IN_CONTENT:
+            self._failure = SessionClosed(CLOSED_IN_CONTENT, reply.code, text)
         elif fault == CSMTP_NO_CHUNKING:
-            self._failure = ChunkingRefused(
-                "the server does not know BDAT", b"%d %b" % (reply.code, text)
-            )
+            self._failure = ChunkingRefused(NO_CHUNKING, b"%d %b" % (reply.code, text))
         else:
             self._failure = unexpected(fault - CSMTP_SURPLUS, reply.code, text)
         return 0
 
     def lose(self, error, /):
-        self._replies.occupy()
-        self.lost(error)
-        self._replies.vacate()
+        self._replies.acquire()
+        self.handle_loss(error)
+        self._replies.release()
 
-    cdef void lost(self, object error) noexcept:
-        if self._failure is None:
+    cdef void handle_loss(self, object error) noexcept:
+        if self._failure is not None:
+            return
+        if self.table.reset_refused and isinstance(error, END_OF_CONNECTION):
+            self._failure = ResetRefused()
+            csmtp_pipeline_fail(&self.table, CSMTP_CLOSED, False)
+        else:
             self._failure = error
-            csmtp_pipeline_fail(&self.table, CSMTP_UNREADABLE, True)
+            is_late = isinstance(error, TimeoutError)
+            csmtp_pipeline_fail(
+                &self.table, CSMTP_TIMEOUT if is_late else CSMTP_UNREADABLE, True
+            )
 
     def end_of_stream(self):
-        self._replies.occupy()
+        self._replies.acquire()
         try:
-            self.ended()
+            self.handle_end_of_stream()
         finally:
-            self._replies.vacate()
+            self._replies.release()
 
-    cdef int ended(self) except -1:
+    cdef int handle_end_of_stream(self) except -1:
         if not self.table.strict and self._replies._end_of_stream():
-            self.received(csmtp_pipeline_receive(&self.table))
-        self.lost(EOFError("the server closed the connection"))
+            self.handle_received(csmtp_pipeline_receive(&self.table))
+        self.handle_loss(EOFError("the server closed the connection"))
         return 0
 
     def take(self):
-        self._replies.occupy()
+        self._replies.acquire()
         try:
             return self._take()
         finally:
-            self._replies.vacate()
+            self._replies.release()
 
     cdef list _take(self):
         cdef list settled = []
         cdef const csmtp_message *message = csmtp_pipeline_settled(&self.table)
         cdef size_t index
-        cdef dict others
+        cdef dict own_replies
         while message != NULL:
-            others = {}
-            if message.others > 0:
+            own_replies = {}
+            if message.own_replies > 0:
                 for index in range(message.recipient_count):
                     if message.recipients[index].stage != CSMTP_LOST:
-                        others[index] = (
+                        own_replies[index] = (
                             <int>message.recipients[index].stage,
                             self._reply(&message.recipients[index].reply),
                         )
             reply = None
-            if message.stage > CSMTP_IN_DOUBT and message.others < message.recipient_count:
+            if message.stage > CSMTP_IN_DOUBT and message.own_replies < message.recipient_count:
                 reply = self._reply(&message.reply)
-            settled.append((<object>message.tag, <int>message.stage, reply, others))
+            settled.append((<object>message.tag, <int>message.stage, reply, own_replies))
             csmtp_pipeline_drop(&self.table, _release)
             message = csmtp_pipeline_settled(&self.table)
         return settled
 
-    cdef tuple _reply(self, const csmtp_kept *reply):
+    cdef tuple _reply(self, const csmtp_stored_reply *reply):
         text = PyBytes_FromStringAndSize(<char *>self.table.texts + reply.text, reply.text_count)
         return reply.code, text

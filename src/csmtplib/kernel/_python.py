@@ -1,19 +1,19 @@
-"""The kernels in pure Python: same names, same results, octet for octet, as `_c`."""
+"""The kernels in pure Python: same names, same results, byte for byte, as `_c`."""
 
 from __future__ import annotations
 
 import re
 
-from .errors import ReplyMalformed, ReplyTooLong, unreadable_code
+from .errors import MIXED_CODES, ReplyMalformed, ReplyTooLong, unreadable_code
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from . import Octets
+    from .transaction import Octets
 
 
-# The head of a line: its code, and "-" where another line follows.
+# The start of a line: its code, and "-" if another line follows.
 _LINE = re.compile(rb"(\d\d\d)(?:( |-)|\r?\n)")
 _REPLY = re.compile(rb"(\d\d\d)(?:-[^\n]*\n\1)*(?: [^\n]*|\r?)\n")
 _STRIPPED = b" \t\r\n"
@@ -33,20 +33,20 @@ class ReplyBuffer:
         "_max_reply",
         "_octets",
         "_searched",
+        "_shorter_cap",
         "_start",
-        "_unquestioned",
     )
 
     def __init__(self, max_line: int, max_reply: int, /) -> None:
         self._max_line = max_line
         self._max_reply = max_reply
-        self._unquestioned = min(max_line, max_reply)
+        self._shorter_cap = min(max_line, max_reply)
         self._octets = b""
         self._start = 0
         self._restart()
 
     def _restart(self) -> None:
-        """The next reply begins at _start, and nothing of it was looked at."""
+        """Start the search for the reply that begins at _start."""
         self._line = self._searched = self._start
         self._code: bytes | None = None
 
@@ -93,17 +93,17 @@ class ReplyBuffer:
         if self._searched == len(octets):
             return None
         if self._searched == start:
-            # Most replies come whole, in one line, and so short that no cap is in question.
+            # Most replies come in one piece and one line, too short to reach any cap.
             end = octets.find(b"\n", start) + 1
             code = octets[start : start + 3]
             if (
-                0 < end - start <= self._unquestioned
+                0 < end - start <= self._shorter_cap
                 and code.isdigit()
                 and octets[start + 3] == 0x20
             ):
                 self._start = self._line = self._searched = end
                 return int(code), octets[start + 4 : end].strip(_STRIPPED)
-            if (whole := _REPLY.match(octets, start)) and len(whole[0]) <= self._unquestioned:
+            if (whole := _REPLY.match(octets, start)) and len(whole[0]) <= self._shorter_cap:
                 self._start = self._line = self._searched = whole.end()
                 return int(whole[1]), _joined(whole[0])
         return self._reply_by_lines()
@@ -126,7 +126,7 @@ class ReplyBuffer:
                 return unreadable_code(reply, _joined(reply))
             if self._code is not None and line[1] != self._code:
                 reply = self.take(after - start)
-                raise ReplyMalformed("a reply whose lines have different codes", reply)
+                raise ReplyMalformed(MIXED_CODES, reply)
             self._code = line[1]
             self._line = after
             if line[2] != b"-":
@@ -134,7 +134,7 @@ class ReplyBuffer:
 
 
 def _joined(reply: bytes) -> bytes:
-    """The texts of a reply's lines, LF between them, as the stdlib's getreply() joins them."""
+    """Return the texts of a reply's lines joined by LF, as the stdlib's getreply() does."""
     return b"\n".join([line[4:].strip(_STRIPPED) for line in reply[:-1].split(b"\n")])
 
 
@@ -152,7 +152,7 @@ def quote_periods(octets: Octets, /) -> bytes:
 
 
 class BodyEncoder:
-    """Normalises line ends to CR LF and doubles leading dots, chunk by chunk (strict bodies)."""
+    """Normalise line ends to CR LF and double leading dots, chunk by chunk."""
 
     __slots__ = ("_at_line_start", "_dots", "_owes_lf")
 
@@ -167,7 +167,7 @@ class BodyEncoder:
             return b""
         owed = b""
         if self._owes_lf:
-            # The chunk before ended in CR, which went out already.
+            # The previous chunk ended in CR, which is already written.
             owed = b"\n"
             chunk = chunk.removeprefix(b"\n")
             self._at_line_start = True

@@ -1,4 +1,4 @@
-"""What a pipeline of transactions is told and tells, by the same numbers in C and in Python."""
+"""The values that a pipeline takes and returns, with the same numbers in C and in Python."""
 
 from __future__ import annotations
 
@@ -8,27 +8,47 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeAlias
 
+    from typing_extensions import Buffer
+
+    Octets: TypeAlias = Buffer
     Reply: TypeAlias = tuple[int, bytes]
 
-    # A message that is done with: its tag; the stage and the reply that decided, for all recipients
-    # but those that have others, which are by their index. There is no reply for LOST and IN_DOUBT,
-    # nor where all have others.
+    # A message that is done: its tag; the stage and the reply that decided for all recipients
+    # without a reply of their own; the stages and replies of single recipients, by index. There is
+    # no reply for LOST and IN_DOUBT, nor if every recipient has its own.
     Settled: TypeAlias = tuple[object, int, Reply | None, dict[int, tuple[int, Reply]]]
 
 
 class Gear(IntEnum):
-    """How many commands may leave before the reply to the first of them is there."""
+    """How many commands may be sent before the reply to the first of them."""
 
     LOCKSTEP = 0  # one
-    PIPELINED = 1  # MAIL, RCPT and DATA (RFC 2920), the next message's behind the content
-    CHUNKED = 2  # whole transactions, by BDAT (RFC 3030)
+    PIPELINED = 1  # MAIL, RCPT and DATA (RFC 2920); the next message's follow the content
+    CHUNKED = 2  # whole transactions, with BDAT (RFC 3030)
+
+
+class Step(IntEnum):
+    """How early a command may be sent. A host proves each step before more depends on it."""
+
+    SEQUENTIAL = 0  # after every reply
+    FLIGHT = 1  # with the other commands of its envelope
+    WHOLE = 2  # with its whole transaction (BDAT)
+    NEXT = 3  # behind the end of the message before it
+
+
+# The last step of each gear.
+LAST_STEP = {
+    Gear.LOCKSTEP: Step.SEQUENTIAL,
+    Gear.PIPELINED: Step.NEXT,
+    Gear.CHUNKED: Step.NEXT,
+}
 
 
 class Stage(IntEnum):
-    """What the decisive reply answered, or how the message ended without one."""
+    """The command whose reply decided the fate of a message, or how it ended without one."""
 
-    LOST = 0  # the end of the message had not left, or the server will not come to it any more
-    IN_DOUBT = 1  # it had left, and there is no telling
+    LOST = 0  # its end was not sent, or the server will not process it any more
+    IN_DOUBT = 1  # its end was sent, but no reply came
     MAIL = 2
     RCPT = 3
     DATA = 4
@@ -36,23 +56,33 @@ class Stage(IntEnum):
 
 
 class Want(IntEnum):
-    """What a driver is to do, as bits."""
+    """What the driver should do, as bits."""
 
     NOTHING = 0
     WRITE = 1
-    READ = 2  # also while writing, or two full buffers wait for each other for ever
+    READ = 2  # also while writing: otherwise two full buffers may wait for each other for ever
 
 
 class Phase(IntEnum):
-    """What is being waited for; each has a time limit of its own (RFC 5321 section 4.5.3.2)."""
+    """What the pipeline waits for; each has a time limit of its own (RFC 5321 section 4.5.3.2)."""
 
     COMMAND = 0
     DATA = 1
-    BLOCK = 2  # for a block of a message to leave
+    BLOCK = 2  # until a block of a message is written
     CONTENT = 3
+    PROBE = 4  # the reply to the first RSET behind the end of a message
+    EARLY = 5  # the reply to a MAIL that was sent behind the end of a message
 
 
-# The members as names of the module: before Python 3.12 it takes several times as long to look one
-# up in its enumeration, and they are asked for at every message.
+def is_success(code: int) -> bool:
+    """Return whether a code reports success, by its first digit, as a client reads codes that it
+    does not know (RFC 5321 sections 4.2.1 and 4.3.2). But 220 is a greeting and 221 a farewell;
+    neither answers a command of a transaction."""
+    return 200 <= code <= 299 and code not in (220, 221)
+
+
+# The members as names of the module, as they are needed for every message: before Python 3.12,
+# looking one up in its enumeration takes several times as long.
 LOCKSTEP, PIPELINED, CHUNKED = Gear
 LOST, IN_DOUBT, MAIL, RCPT, DATA, CONTENT = Stage
+SEQUENTIAL, FLIGHT, WHOLE, NEXT = Step

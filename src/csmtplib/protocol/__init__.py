@@ -1,1 +1,1 @@
-"""SMTP without I/O: what is said, what an answer means. Nothing here opens or reads anything."""
+"""SMTP without I/O and without a clock: what is sent, and what an answer means."""

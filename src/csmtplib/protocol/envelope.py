@@ -20,9 +20,9 @@ _CONTROL_NAMES = {"\r": "\\r", "\n": "\\n", "\0": "\\0", "\t": "\\t"}
 
 
 def check_command(line: str) -> None:
-    """Raises ValueError where a command line, CR LF not included, holds a control character.
+    """Raises ValueError if a command line, without its CR LF, holds a control character.
 
-    One CR or LF in an address or a parameter would let its author send commands of his own.
+    One CR or LF in an address or a parameter would let its author send commands of their own.
     """
     if kernel.has_control(line):
         shown = re.sub(
@@ -38,7 +38,7 @@ def check_command(line: str) -> None:
 
 
 def command(line: str, encoding: str = "ascii") -> bytes:
-    """The octets of one command line.
+    """Return the bytes of one command line.
 
     Raises ValueError for control characters, UnicodeEncodeError for what `encoding` can't hold.
     """
@@ -47,12 +47,13 @@ def command(line: str, encoding: str = "ascii") -> bytes:
 
 
 def quoteaddr(addrstring: str) -> str:
-    """An address, with or without a display name, as the path of MAIL or RCPT: "<local@domain>".
+    """Returns an address, with or without a display name, as the path of MAIL or RCPT:
+    "<local@domain>".
 
     What `email.utils.parseaddr` can't read is passed on as it is, in angle brackets, for the server
     to judge, as the stdlib does. White space around the address and header folding before it are
-    passed over. Raises ValueError for another control character that the parser would drop, for "<"
-    without ">", and for ">" with more behind it, which the server would take for parameters.
+    ignored. Raises ValueError for another control character that the parser would drop, for "<"
+    without ">", and for ">" with more after it, which the server would take for parameters.
     """
     # Callers also pass lists of one, which parseaddr takes; it may be asked what those mean.
     if isinstance(addrstring, str) and kernel.is_plain_address(addrstring):
@@ -69,7 +70,7 @@ def quoteaddr(addrstring: str) -> str:
 
 
 def strict_path(address: str) -> str:
-    """An address without a display name as a path: "<local@domain>", and "<>" for "".
+    """Return an address without a display name as a path: "<local@domain>", and "<>" for "".
 
     Raises ValueError for what is no address, or what a server could read as another one.
     """
@@ -83,13 +84,20 @@ def strict_path(address: str) -> str:
     return path
 
 
+def mailbox_key(address: str) -> str:
+    """Return what all ways to write an address have in common: the case of the domain has no
+    meaning (RFC 5321 section 2.4), while that of the local part is up to its server."""
+    local, at, domain = address.rpartition("@")
+    return f"{local}{at}{domain.lower()}"
+
+
 # What may stand in a path within quotes alone (RFC 5321 section 4.1.2).
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _STRAY = re.compile(r"[<>\s]")
 
 
 def address_only(addrstring: str) -> str:
-    """An address without display name and brackets, as VRFY and EXPN take it."""
+    """Return an address without display name and brackets, as VRFY and EXPN take it."""
     address = _parsed_address(addrstring)
     return addrstring if address is None else address
 

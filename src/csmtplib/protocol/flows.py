@@ -1,70 +1,41 @@
-"""Conversations with a server around the messages, as generators: each yields what to do and is
-sent what came of it. Messages are the pipeline's (submission.py).
+"""Conversations with a server around the messages, as generators: each yields steps, and is sent
+the replies (dialogue.py).
 
-Nothing here does I/O; a driver (`drive/`) performs the steps. These flows are strict where the
-drop-in class follows the stdlib: any reply that is not one of RFC 5321's ends the session, only 235
-is a login, and nothing secret is said in the clear.
+These flows are strict where the drop-in class follows the stdlib: any reply that is not one of RFC
+5321's ends the session, only 235 is a login, and nothing secret is sent in the clear.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
-from collections.abc import Generator
-from dataclasses import dataclass
 from smtplib import (
     SMTPAuthenticationError,
     SMTPConnectError,
     SMTPHeloError,
     SMTPNotSupportedError,
     SMTPResponseException,
-    SMTPServerDisconnected,
 )
-from typing import TypeAlias, TypeVar
 
-from . import auth, envelope, limits, sasl, switches
+from . import envelope, limits, sasl, switches
+from .dialogue import Close, Exchange, Flow, StartTLS
+from .failures import ConnectionLost, NoGreeting
 from .features import Features, parse_ehlo
-from .outcome import Reply
 from .server_url import TLS, Server
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """Step: send octets (none for the greeting), then read one reply within so many seconds.
-
-    The answer is the Reply; ConnectionLost is thrown in where there is none.
-    """
-
-    octets: bytes
-    seconds: float = limits.COMMAND_SECONDS
-
-
-@dataclass(frozen=True, slots=True)
-class StartTLS:
-    """Step: encrypt the connection. Whatever the server said behind its last reply is an attack."""
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """Step: close the connection."""
-
-
-Step: TypeAlias = Exchange | StartTLS | Close
-Result = TypeVar("Result")
-Flow: TypeAlias = Generator[Step, Reply, Result]
-
-
-class ConnectionLost(SMTPServerDisconnected):
-    """The connection is closed, by the server or because of what it sent."""
-
-
 def open_session(server: Server, name: str) -> Flow[Features]:
-    """Greeting, EHLO, STARTTLS and AUTH, as the server's description asks; what it offers then.
+    """Greeting, EHLO, STARTTLS and AUTH, as the server's description asks; returns what it offers
+    then.
 
     Raises SMTPConnectError, SMTPHeloError, SMTPResponseException for a refused STARTTLS,
-    SMTPNotSupportedError for what is required and not offered, SMTPAuthenticationError.
+    SMTPNotSupportedError for what is required and not offered, SMTPAuthenticationError; and
+    ConnectionLost, NoGreeting if there was none.
     """
-    greeting = yield Exchange(b"", limits.GREETING_SECONDS)
+    try:
+        greeting = yield Exchange(b"", limits.GREETING_SECONDS)
+    except ConnectionLost as lost:
+        raise NoGreeting(f"no greeting: {lost}") from lost
     if greeting.code != 220:
         yield Close()
         raise SMTPConnectError(*greeting)
@@ -112,8 +83,8 @@ def starttls(features: Features) -> Flow[None]:
 def login(features: Features, user: str, password: str, only: str | None = None) -> Flow[None]:
     """AUTH (RFC 4954) by the best mechanism that the server offers, or by one alone.
 
-    One mechanism is tried, once: what is refused by a strong one is not told by a weak one. Raises
-    SMTPNotSupportedError for no mechanism in common, SMTPAuthenticationError.
+    One mechanism is tried, once: a password that a strong one has kept secret must not be sent by a
+    weak one. Raises SMTPNotSupportedError for no mechanism in common, SMTPAuthenticationError.
     """
     known = sasl.MECHANISMS if only is None else sasl.MECHANISMS | sasl.TOKEN_MECHANISMS
     wanted = list(known) if only is None else [only]
@@ -136,7 +107,7 @@ def login(features: Features, user: str, password: str, only: str | None = None)
         for _ in range(limits.AUTH_CHALLENGES):
             if reply.code != 334:
                 break
-            answer = mechanism.answer(auth.decode_challenge(reply.text))
+            answer = mechanism.answer(mechanism.decode(reply.text))
             reply = yield Exchange(base64.b64encode(answer) + b"\r\n")
         if reply.code == 334:
             raise sasl.AuthError("challenges without end")

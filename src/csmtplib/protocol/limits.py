@@ -10,6 +10,10 @@ COMMAND_SECONDS = 300.0
 DATA_SECONDS = 120.0
 BODY_SECONDS = 180.0  # for one block of a body to leave
 TERMINATOR_SECONDS = 600.0
+PROBE_SECONDS = 1.0  # ours: for RSET behind the first message, in addition to the round trips
+EARLY_SECONDS = 30.0  # ours: for MAIL behind a message, when the reply to that is there
+# Both in addition to so many times the longest that the server has taken for any command.
+EARLY_ROUND_TRIPS = 10
 QUIT_SECONDS = 10.0  # ours: every message is settled by then, so there is little to wait for
 
 # Octets of one line of a message, its CR LF not counted (RFC 5321 section 4.5.3.1.6).
@@ -31,8 +35,8 @@ AUTH_CHALLENGES = 5
 # asks for 4096), more are a server's way to keep a client busy.
 SCRAM_ITERATIONS = range(4096, 10_000_001)
 
-# Messages that may be under way at once on one connection, and so in doubt where it is lost, and
-# octets of them that are held in memory meanwhile.
+# Messages that may be in progress at once on one connection, and so in doubt if it is lost, and
+# their bytes that are held in memory meanwhile.
 MAX_IN_FLIGHT = 100
 IN_FLIGHT_OCTETS = 8 << 20
 
@@ -46,36 +50,44 @@ NO_PROGRESS = "the server sent no reply within %g seconds"
 
 
 class Limits:
-    """How long a run of transactions may wait.
+    """Time limits of a run of transactions.
 
-    phases: seconds for each kernel.transaction.Phase. idle: seconds without an octet in either
-    direction, None for no such limit.
+    phases: seconds for each kernel.transaction.Phase. idle: seconds without a byte in either
+    direction, None for no such limit. early_round_trips: a reply to what was sent early may take
+    this many times as long as the slowest reply to a command so far, in addition to the seconds of
+    its phase; the sum is at most that of Phase.COMMAND.
     """
 
-    __slots__ = ("idle", "phases")
+    __slots__ = ("early_round_trips", "idle", "phases")
 
-    def __init__(self, phases: tuple[float, float, float, float], idle: float | None) -> None:
+    def __init__(
+        self,
+        phases: tuple[float, ...],
+        idle: float | None,
+        early_round_trips: float = EARLY_ROUND_TRIPS,
+    ) -> None:
         self.phases = phases
         self.idle = idle
+        self.early_round_trips = early_round_trips
 
 
 # In the order of kernel.transaction.Phase.
 _PHASES = (COMMAND_SECONDS, DATA_SECONDS, BODY_SECONDS, TERMINATOR_SECONDS)
+_EARLY_PHASES = (PROBE_SECONDS, EARLY_SECONDS)
 
 
 @lru_cache(maxsize=64)
 def at_least(timeout: float | None) -> Limits:
-    """RFC 5321's waits, for the timeout of a socket: that long without an octet is the end, as in
-    smtplib, and with octets now and then it is the RFC's, or the timeout if that is longer."""
+    """Return RFC 5321's limits, for the timeout of a socket: that long without a byte is the
+    end, as in smtplib; with bytes now and then it is the RFC's limit, or the timeout if that is
+    longer."""
     longest = timeout or 0.0
-    command, data, block, content = (max(longest, seconds) for seconds in _PHASES)
-    return Limits((command, data, block, content), timeout)
+    return Limits((*(max(longest, each) for each in _PHASES), *_EARLY_PHASES), timeout)
 
 
 @lru_cache(maxsize=64)
 def at_most(timeout: float | None) -> Limits:
-    """RFC 5321's waits, or the timeout where that is shorter."""
+    """Return RFC 5321's limits, or the timeout if that is shorter."""
     if timeout is None:
-        return Limits(_PHASES, None)
-    command, data, block, content = (min(timeout, seconds) for seconds in _PHASES)
-    return Limits((command, data, block, content), None)
+        return Limits((*_PHASES, *_EARLY_PHASES), None)
+    return Limits(tuple(min(timeout, each) for each in (*_PHASES, *_EARLY_PHASES)), None)

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import email.message
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from . import message as messages
+from .arguments import check_kind, refuse_type, refuse_value
 
 if TYPE_CHECKING:
     from email.message import Message
 
+    from typing_extensions import Unpack
+
     Octets: TypeAlias = bytes | bytearray | memoryview
     Text: TypeAlias = "str | Octets | Message[Any, Any] | Iterable[Octets]"
+
+    # A message with its envelope, as callers hand it over: a tuple is in the order of MailObject.
+    Sendable: TypeAlias = (
+        "MailObject | tuple[str, str | Sequence[str], Text, Unpack[tuple[Any, ...]]]"
+        "| Message[Any, Any]"
+    )
+
+
+Item = TypeVar("Item")
 
 
 class Unsendable(ValueError):
@@ -22,11 +34,12 @@ class Unsendable(ValueError):
 
 @dataclass(frozen=True)
 class DSN:
-    """Which delivery status notifications are asked for (RFC 3461), where the server offers DSN.
+    """Delivery status notifications to ask for (RFC 3461), if the server offers DSN.
 
     ret: "FULL" or "HDRS", how much of the message a notification returns. envid: an identifier that
-    it names. notify: "NEVER", or some of "SUCCESS", "FAILURE", "DELAY". orcpt: for recipients that
-    were somebody else before, the address then.
+    it names. notify: "NEVER", or some of "SUCCESS", "FAILURE", "DELAY". orcpt: the original address
+    of each recipient that had another one before. Raises TypeError and ValueError for what RFC 3461
+    does not have.
     """
 
     ret: str | None = None
@@ -34,31 +47,46 @@ class DSN:
     notify: Sequence[str] = ()
     orcpt: Mapping[str, str] | None = None
 
+    def __post_init__(self) -> None:
+        wanted = '"FULL" or "HDRS"'
+        check_kind("ret", self.ret, str, wanted, optional=True)
+        if self.ret is not None and self.ret.upper() not in ("FULL", "HDRS"):
+            refuse_value("ret", self.ret, wanted)
+        wanted = "1 to 100 ASCII characters"
+        check_kind("envid", self.envid, str, wanted, optional=True)
+        if self.envid is not None and not (0 < len(self.envid) <= 100 and self.envid.isascii()):
+            refuse_value("envid", self.envid, wanted)
+        wanted = '"NEVER", or some of "SUCCESS", "FAILURE" and "DELAY"'
+        check_kind("notify", self.notify, Collection, wanted)
+        for each in self.notify:
+            check_kind("notify", each, str, wanted)
+        notify = self._notify()
+        if notify != ["NEVER"] and not {"SUCCESS", "FAILURE", "DELAY"}.issuperset(notify):
+            refuse_value("notify", self.notify, wanted)
+        wanted = "a mapping of recipients to their original addresses"
+        check_kind("orcpt", self.orcpt, Mapping, wanted, optional=True)
+        for recipient, original in (self.orcpt or {}).items():
+            if not (isinstance(recipient, str) and isinstance(original, str)):
+                refuse_type("orcpt", self.orcpt, wanted)
+
+    def _notify(self) -> list[str]:
+        wanted = [self.notify] if isinstance(self.notify, str) else self.notify
+        return [each.upper() for each in wanted]
+
     def mail_parameters(self) -> list[str]:
-        """Parameters of MAIL. Raises ValueError for what RFC 3461 does not have."""
+        """Returns the parameters of MAIL."""
         parameters = []
         if self.ret is not None:
-            if self.ret.upper() not in ("FULL", "HDRS"):
-                raise ValueError(f"RET is FULL or HDRS, not {self.ret!r}")
             parameters.append(f"RET={self.ret.upper()}")
         if self.envid is not None:
-            if not 0 < len(self.envid) <= 100:
-                raise ValueError("ENVID has 1 to 100 characters")
             parameters.append(f"ENVID={xtext(self.envid)}")
         return parameters
 
     def rcpt_parameters(self, recipient: str) -> list[str]:
-        """Parameters of RCPT. Raises ValueError for what RFC 3461 does not have."""
+        """Returns the parameters of RCPT."""
         parameters = []
         if self.notify:
-            wanted = [self.notify] if isinstance(self.notify, str) else list(self.notify)
-            wanted = [each.upper() for each in wanted]
-            known = {"SUCCESS", "FAILURE", "DELAY"}
-            if wanted != ["NEVER"] and not known.issuperset(wanted):
-                raise ValueError(
-                    f"NOTIFY is NEVER, or some of SUCCESS, FAILURE and DELAY, not {wanted}"
-                )
-            parameters.append(f"NOTIFY={','.join(wanted)}")
+            parameters.append(f"NOTIFY={','.join(self._notify())}")
         original = (self.orcpt or {}).get(recipient)
         if original is not None:
             encoded = f"rfc822;{xtext(original)}" if original.isascii() else _utf8_xtext(original)
@@ -67,7 +95,7 @@ class DSN:
 
 
 def xtext(text: str) -> str:
-    """The text with what may not stand in a parameter as "+XX" (RFC 3461 section 4). Raises
+    """Return the text with what may not stand in a parameter as "+XX" (RFC 3461 section 4). Raises
     ValueError for what is not ASCII."""
     if not text.isascii():
         raise ValueError(f"{text!r} is not ASCII, and can't stand in a parameter")
@@ -75,7 +103,7 @@ def xtext(text: str) -> str:
 
 
 def _utf8_xtext(address: str) -> str:
-    """An address that is not ASCII as ORCPT has it, in ASCII (RFC 6533 section 3)."""
+    """Return an address that is not ASCII as ORCPT has it, in ASCII (RFC 6533 section 3)."""
     return "utf-8;" + "".join(
         c if "!" <= c <= "~" and c not in "+=\\" else f"\\x{{{ord(c):X}}}" for c in address
     )
@@ -85,10 +113,10 @@ class MailObject(NamedTuple):
     """One message to be sent, in the order of the arguments of SMTP.sendmail().
 
     from_addr: the sender, "" for the null reverse-path. to_addrs: one address as a str, or several.
-    msg: octets; a str, which must be ASCII; an email.message.Message; or buffers that are sent one
-    behind the other, such as headers of its own and a body that many messages share. mail_options,
+    msg: bytes; a str, which must be ASCII; an email.message.Message; or buffers that are sent one
+    after the other, such as headers of its own and a body that many messages share. mail_options,
     rcpt_options: ESMTP parameters, the server has to offer them. SIZE, BODY and SMTPUTF8 are added
-    where they are needed and offered.
+    if they are needed and offered.
     """
 
     from_addr: str
@@ -103,10 +131,10 @@ _REST = ((), (), None)
 
 
 def mail_object(item: object) -> MailObject:
-    """An item as a mail object: one already, a tuple in its order, or an email.message.Message,
-    whose envelope its headers give, as in SMTP.send_message().
+    """Return an item as a mail object: one already, a tuple in its order, or an
+    email.message.Message, whose envelope its headers give, as in SMTP.send_message().
 
-    Raises TypeError and ValueError for what is none.
+    Raises TypeError and ValueError for anything else.
     """
     if type(item) is tuple and len(item) == 3:
         # Most are that, and this is how a named tuple makes itself.
@@ -124,8 +152,63 @@ def mail_object(item: object) -> MailObject:
     )
 
 
+_ONE_MESSAGE = (MailObject, email.message.Message, str, bytes, bytearray, memoryview)
+
+
+def iterator_of(argument: str, messages: Iterable[Item]) -> Iterator[Item]:
+    """Return an iterator over messages. Raises TypeError, which names the argument, for what is
+    not iterable, and for one message: many kinds of messages are iterable, too, but not over
+    messages."""
+    is_one = (
+        isinstance(messages, _ONE_MESSAGE)
+        or (isinstance(messages, tuple) and bool(messages) and isinstance(messages[0], str))
+        or hasattr(messages, "readline")
+    )
+    kind = type(messages).__name__
+    if is_one:
+        raise TypeError(
+            f"{argument} must be an iterable of messages, not one message ({kind}): pass a list, "
+            "[message]"
+        )
+    try:
+        return iter(messages)
+    except TypeError:
+        raise TypeError(f"{argument} must be an iterable of messages, not {kind}") from None
+
+
+def recipients_of(to_addrs: object) -> list[str]:
+    """Return the recipients of an envelope: one address, or several. Raises TypeError for anything
+    else, ValueError if there is none."""
+    if isinstance(to_addrs, str):
+        return [to_addrs]
+    wanted = "an address as a str, or a sequence of these"
+    if not isinstance(to_addrs, (list, tuple)) and (
+        not isinstance(to_addrs, Iterable) or isinstance(to_addrs, (bytes, bytearray))
+    ):
+        refuse_type("to_addrs", to_addrs, wanted)
+    recipients = list(to_addrs)
+    for each in recipients:
+        if not isinstance(each, str):
+            refuse_type("to_addrs", each, wanted)
+    if not recipients:
+        raise Unsendable("the message has no recipient")
+    return recipients
+
+
+def check_parameters(mail: MailObject) -> None:
+    """Raise TypeError if the options of a mail object, or its DSN, are of another kind."""
+    for name in ("mail_options", "rcpt_options"):
+        options = getattr(mail, name)
+        wanted = "a sequence of ESMTP parameters as str"
+        if isinstance(options, (str, bytes)) or not isinstance(options, Collection):
+            refuse_type(name, options, wanted)
+        for each in options:
+            check_kind(name, each, str, wanted)
+    check_kind("dsn", mail.dsn, DSN, "a DSN", optional=True)
+
+
 def buffers_of(msg: Text, *, utf8: bool) -> Sequence[Octets] | bytes:
-    """The octets of a message's content, cut anywhere.
+    """Return the bytes of a message's content, cut anywhere.
 
     utf8: headers may be UTF-8. Raises TypeError for what is no content, UnicodeEncodeError for a
     str that is not ASCII, and what message.flatten() raises.

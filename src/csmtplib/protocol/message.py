@@ -1,4 +1,4 @@
-"""An `email.message.Message` as mail: its envelope from its headers, its octets for DATA."""
+"""An `email.message.Message` as mail: its envelope from its headers, its bytes for DATA."""
 
 from __future__ import annotations
 
@@ -22,8 +22,16 @@ _LINE_BREAK = re.compile("[\r\n\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
 # A line end that no folding white space follows ends the header; a lone CR or LF ends it for some.
 _UNFOLDED_BREAK = re.compile(rb"\r\n(?![ \t])|\r(?!\n)|(?<!\r)\n")
 _NO_HEADER_NAME = re.compile("[\0- :\x7f]|^$")
+# A line that somebody may have meant for Bcc, whatever stands before its name.
+_BCC_LINE = re.compile(rb"(?:\A|(?<=[\r\n]))[^\w\r\n]*(?:Resent-)?Bcc[ \t]*:", re.IGNORECASE)
 # As in "undisclosed-recipients:;", which names nobody.
 EMPTY_GROUP = re.compile(r'[^:;@<>"]*:\s*;\s*')
+
+# Where a parser takes the rest of a header for text.
+_CUT_SHORT = (
+    email.errors.MissingHeaderBodySeparatorDefect,
+    email.errors.FirstHeaderLineIsContinuationDefect,
+)
 
 # On Pythons without the check of its own that later ones make (CVE-2024-6923, CVE-2026-1299), the
 # error has the class that all of them have.
@@ -33,10 +41,10 @@ _HeaderError: type[Exception] = getattr(email.errors, "HeaderWriteError", ValueE
 def envelope_addresses(
     message: Message[Any, Any], from_addr: str | None, to_addrs: str | Sequence[str] | None
 ) -> tuple[str, str | Sequence[str]]:
-    """Sender and recipients of a message: what is given, else what its headers say (RFC 5322
-    section 3.6.2 and 3.6.3; those of the Resent- block where it has one).
+    """Return sender and recipients of a message: what is given, else what its headers say (RFC 5322
+    section 3.6.2 and 3.6.3; those of the Resent- block if it has one).
 
-    Raises ValueError where there is more than one Resent- block, or no sender.
+    Raises ValueError if there is more than one Resent- block, or no sender.
     """
     resent = message.get_all("Resent-Date")
     if resent is not None and len(resent) > 1:
@@ -62,16 +70,17 @@ def envelope_addresses(
 
 
 def needs_smtputf8(from_addr: str, to_addrs: str | Sequence[str]) -> bool:
-    """Whether an address of the envelope is not ASCII (RFC 6531)."""
+    """Return whether an address of the envelope is not ASCII (RFC 6531)."""
     recipients = [to_addrs] if isinstance(to_addrs, str) else to_addrs
     return not all(address.isascii() for address in (from_addr, *recipients))
 
 
 def flatten(message: Message[Any, Any], *, utf8: bool) -> bytes:
-    """The octets of a message, CR LF at every line's end, Bcc and Resent-Bcc left out.
+    """Return the bytes of a message, CR LF at every line's end, Bcc and Resent-Bcc left out.
 
     utf8: headers may be UTF-8 (SMTPUTF8). Raises email.errors.HeaderWriteError (ValueError on
-    Pythons that lack it) for a header that would begin another one.
+    Pythons that lack it) for a header that would begin another one; ValueError for a Bcc in a
+    header that the email package could not read to its end.
     """
     outgoing = copy.copy(message)
     del outgoing["Bcc"]
@@ -85,7 +94,23 @@ def flatten(message: Message[Any, Any], *, utf8: bool) -> bytes:
         # Unmangled: "From " at the start of a line matters to mbox files, not to SMTP.
         generator = email.generator.BytesGenerator(octets, mangle_from_=False, policy=policy)
         generator.flatten(outgoing)
-        return octets.getvalue()
+        flattened = octets.getvalue()
+    # What the parser takes for text, it takes no Bcc from.
+    if not outgoing.keys() or any(isinstance(each, _CUT_SHORT) for each in outgoing.defects):
+        refuse_bcc(flattened)
+    return flattened
+
+
+def refuse_bcc(message: bytes) -> None:
+    """Raise ValueError if a message whose header can't be read to its end has a Bcc, which
+    everybody would see."""
+    if (found := _BCC_LINE.search(message)) is not None:
+        line = message.count(b"\n", 0, found.start()) + 1
+        raise ValueError(
+            f"the message has a Bcc that is no header field and would stay in it (line {line}): "
+            "correct the lines before it; a header begins on the first line, and ends with an "
+            "empty line"
+        )
 
 
 def _refuse_header_injection(part: Message[Any, Any], policy: Any) -> None:
@@ -100,6 +125,6 @@ def _refuse_header_injection(part: Message[Any, Any], policy: Any) -> None:
 
 
 def quotedata(data: str) -> str:
-    """The text with all line ends as CR LF and leading dots doubled (smtplib.quotedata)."""
+    """Returns the text with all line ends as CR LF and leading dots doubled (smtplib.quotedata)."""
     quoted = kernel.fix_eols(data).replace("\n.", "\n..")
     return f".{quoted}" if quoted.startswith(".") else quoted

@@ -1,4 +1,4 @@
-"""What became of a message for one recipient."""
+"""The outcome of a message for one recipient."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
 from typing import NamedTuple
+
+from ..kernel.transaction import is_success
 
 _ENHANCED = re.compile(rb"[245]\.\d{1,3}\.\d{1,3}")
 
@@ -24,7 +26,7 @@ class Reply(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """The text on one line, with what a terminal would act on as escapes."""
+        """The text on one line, with control characters as escapes."""
         # Servers may say anything, and logs are read on terminals.
         text = self.text.decode("ascii", "backslashreplace")
         if text.isprintable():
@@ -44,10 +46,10 @@ def _enhanced(first_digit: int, word: bytes) -> str | None:
 
 
 class State(Enum):
-    """Where a message stands for a recipient.
+    """The state of a message for a recipient.
 
-    In doubt: the whole message left and no answer came, so that the server may have it or not (RFC
-    1047). Sending it again is somebody's decision, never a default.
+    In doubt: the whole message was sent and no answer came, so that the server may have it or not
+    (RFC 1047). Whether to send it again is for a person to decide, never a default.
     """
 
     ACCEPTED = "accepted"
@@ -58,9 +60,12 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A recipient, the state of the message for it, and the reply or the fault that says so.
+    """A recipient, the state of the message for it, and the reply or the fault that is the reason.
 
-    to_rcpt: whether the reply is to RCPT, and so about this recipient alone.
+    recipient: "" if the message could not be sent and its recipients are unknown.
+
+    to_rcpt: whether the reply is to RCPT, and so about this recipient alone. to_mail: whether it is
+    to MAIL, and so may be about more than this message.
     """
 
     recipient: str
@@ -68,18 +73,30 @@ class Outcome:
     reply: Reply | None = None
     fault: str | None = None
     to_rcpt: bool = field(default=False, compare=False)
+    to_mail: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
-        return f"{self.state.value} {self.recipient} ({self.reply or self.fault})"
+        # The recipient is "" if those of the message are unknown.
+        about = f"{self.state.value} {self.recipient}".rstrip()
+        return f"{about} ({self.reply or self.fault})"
 
 
-def answered(recipient: str, reply: Reply, *, to_rcpt: bool = False) -> Outcome:
-    """The outcome that a reply means. A 552 to RCPT is about the number of recipients, and stands
-    for 452 (RFC 5321 section 4.5.3.1.10)."""
-    if 200 <= reply.code <= 299:
+def is_too_many_recipients(code: int, text: bytes) -> bool:
+    """Return whether a refusal of RCPT is about how many recipients there are, and not about this
+    one: 452, 552 in its place (RFC 5321 section 4.5.3.1.10), and x.5.3 with any code. Another
+    enhanced code means something else, such as a full mailbox in 552 5.2.2 (RFC 3463)."""
+    enhanced = Reply(code, text).enhanced
+    return code in (452, 552) if enhanced is None else enhanced[1:] == ".5.3"
+
+
+def answered(
+    recipient: str, reply: Reply, *, to_rcpt: bool = False, to_mail: bool = False
+) -> Outcome:
+    """Return the outcome that a reply means. Too many recipients are no reason to give one up."""
+    if is_success(reply.code):
         state = State.ACCEPTED
-    elif reply.code >= 500 and not (to_rcpt and reply.code == 552):
+    elif reply.code >= 500 and not (to_rcpt and is_too_many_recipients(*reply)):
         state = State.REJECTED
     else:
         state = State.DEFERRED
-    return Outcome(recipient, state, reply, to_rcpt=to_rcpt)
+    return Outcome(recipient, state, reply, to_rcpt=to_rcpt, to_mail=to_mail)

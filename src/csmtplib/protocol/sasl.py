@@ -1,19 +1,57 @@
-"""SASL mechanisms of the strict flows (RFC 4422): what each answers to the server's challenges."""
+"""AUTH (RFC 4954): challenges, as every face reads them, and the SASL mechanisms of the strict
+flows (RFC 4422)."""
 
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 import hmac
 import os
 import re
 
 from . import limits
-from .auth import login_prompt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+def decode_challenge(text: bytes) -> bytes:
+    """Return the challenge in the text of a 334 reply. Raises ValueError if it is not base64.
+
+    Ignores, like the stdlib, what stands between the base64 characters.
+    """
+    try:
+        challenge = base64.decodebytes(text)
+    except binascii.Error as error:
+        raise ValueError(f"a challenge that is no base64: {text!r}") from error
+    if text and not challenge:
+        raise ValueError(f"a challenge that is no base64: {text!r}")
+    return challenge
+
+
+def decode_prompt(text: bytes) -> bytes:
+    """Return the challenge in the text of a 334 reply of a mechanism that does not depend on it:
+    the text itself if it is not base64. qmail's "334 ok. go on." is an example."""
+    try:
+        return base64.b64decode(b"".join(text.split()), validate=True)
+    except binascii.Error:
+        return text
+
+
+def asks_for_user_name(prompt: bytes) -> bool:
+    """Return whether a prompt of LOGIN is one of the two that servers send for the user name.
+
+    The order of the prompts says what to send, not their text: the first answer is the user name,
+    the second the password (draft-murchison-sasl-login section 2.1; MS-XLOGIN section 3.1.5.1).
+    Servers prompt in their language, with nothing at all, or by "User password:". The text counts
+    only if the password is due: "Username:" then means that the server has ignored the user name in
+    the AUTH command, or prompts the other way round. A password in the place of a user name can't
+    log in, and ends up in the server's logs.
+    """
+    prompt = prompt.rstrip(b"\0").strip().rstrip(b":").strip()
+    return prompt.lower() in (b"username", b"user name")
 
 
 class AuthError(ValueError):
@@ -22,22 +60,28 @@ class AuthError(ValueError):
 
 
 class Mechanism:
-    """One exchange: what is said first, the answer to each challenge, and what 235 has to mean."""
+    """One exchange: the initial response, the answer to each challenge, and whether 235 may be
+    believed."""
 
     def initial_response(self) -> bytes | None:
-        """What is sent with the AUTH command, None for nothing."""
+        """Return what is sent with the AUTH command, None for nothing."""
         return None
 
     def answer(self, challenge: bytes) -> bytes:
-        """The answer to a challenge, both without base64. Raises AuthError."""
+        """Return the answer to a challenge, both without base64. Raises AuthError."""
         raise NotImplementedError
 
+    # The challenge in the text of a 334 reply. Raises ValueError for what can't be answered.
+    decode = staticmethod(decode_challenge)
+
     def check_complete(self) -> None:
-        """Raises AuthError where the server says 235 before the exchange has come to its end."""
+        """Raise AuthError if the server says 235 before the exchange has come to its end."""
 
 
 class Plain(Mechanism):
-    """PLAIN (RFC 4616)."""
+    """PLAIN (RFC 4616). The text of the server's 334 means nothing."""
+
+    decode = staticmethod(decode_prompt)
 
     def __init__(self, user: str, password: str) -> None:
         self._message = f"\0{user}\0{password}".encode()
@@ -50,16 +94,24 @@ class Plain(Mechanism):
 
 
 class Login(Mechanism):
-    """LOGIN, which was never standardised: the server prompts for both, in any order."""
+    """LOGIN, which was never standardised: the server prompts for the user name, then for the
+    password. See asks_for_user_name()."""
+
+    decode = staticmethod(decode_prompt)
 
     def __init__(self, user: str, password: str) -> None:
-        self._secrets = {"user": user.encode(), "password": password.encode()}
+        self._user = user.encode()
+        self._password = password.encode()
+        self._said_user = self._said_password = False
 
     def answer(self, challenge: bytes) -> bytes:
-        prompt = login_prompt(challenge)
-        if prompt is None:
-            raise AuthError(f"LOGIN asks for neither a user name nor a password: {challenge!r}")
-        return self._secrets[prompt]
+        if self._said_password:
+            raise AuthError("the server asks for more than a user name and a password")
+        if not self._said_user or asks_for_user_name(challenge):
+            self._said_user = True
+            return self._user
+        self._said_password = True
+        return self._password
 
 
 class CramMD5(Mechanism):
@@ -76,6 +128,8 @@ class CramMD5(Mechanism):
 
 class XOAuth2(Mechanism):
     """XOAUTH2, Google's and Microsoft's: the password is an OAuth 2 access token."""
+
+    decode = staticmethod(decode_prompt)
 
     def __init__(self, user: str, password: str) -> None:
         self._message = f"user={user}\1auth=Bearer {password}\1\1".encode()
@@ -168,8 +222,8 @@ def _scram_octets(attributes: dict[str, str], name: str) -> bytes:
 
 
 def _saslprep(text: str) -> str:
-    """The text as SASLprep makes it comparable (RFC 4013); its rules on the order of right-to-left
-    characters and on unassigned ones are left to the server."""
+    """Return the text as SASLprep makes it comparable (RFC 4013); its rules on the order of
+    right-to-left characters and on unassigned ones are left to the server."""
     if text.isascii() and text.isprintable():
         return text
     # Rarely needed, and large.
@@ -198,7 +252,7 @@ def _saslprep(text: str) -> str:
     return prepared
 
 
-# Best first: those that tell the password to nobody, then those that tell it inside TLS. CRAM-MD5
+# Best first: those that send the password to nobody, then those that send it inside TLS. CRAM-MD5
 # is last, as it asks the server to keep the password readable, and fails where it does not.
 MECHANISMS: dict[str, Callable[[str, str], Mechanism]] = {
     "SCRAM-SHA-256": lambda user, password: Scram(user, password, "sha256"),

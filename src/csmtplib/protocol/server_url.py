@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from enum import Enum
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from .arguments import check_count, check_flag, check_kind, check_seconds, refuse_value
+from .features import ADVICE, check_name
 from .sasl import MECHANISMS, TOKEN_MECHANISMS
 
 if TYPE_CHECKING:
@@ -29,8 +32,9 @@ class TLS(Enum):
 class Server:
     """A server, and all that is needed to open a session with it.
 
-    unix_path: of an LMTP socket; host and port are then not used. timeout: seconds, where RFC 5321
-    allows more for a phase. name: what EHLO says, None for this host's.
+    unix_path: of an LMTP socket; host and port are then not used. timeout: seconds, if RFC 5321
+    allows more for a phase. name: sent with EHLO, None for this host's. Raises TypeError and
+    ValueError, which name the argument.
     """
 
     host: str = "localhost"
@@ -49,6 +53,34 @@ class Server:
     timeout: float | None = None
     name: str | None = None
 
+    def __post_init__(self) -> None:
+        check_kind("host", self.host, str, "the name or the address of a host")
+        if not _is_host(self.host):
+            refuse_value("host", self.host, "the name or the address of a host")
+        if self.unix_path is None:
+            object.__setattr__(self, "port", check_count("port", self.port, most=65535))
+        check_kind("tls", self.tls, TLS, "one of " + ", ".join(map(str, TLS)))
+        for flag in ("lmtp", "verify", "cleartext_auth"):
+            check_flag(flag, getattr(self, flag))
+        check_kind("user", self.user, str, "a str, or None for no login", optional=True)
+        if not isinstance(self.password, str):
+            # Whatever it is, it is not shown.
+            raise TypeError(f"password must be a str, not {type(self.password).__name__}")
+        check_kind("unix_path", self.unix_path, str, "the path of a socket", optional=True)
+        for file in _FILES:
+            kinds = (str, os.PathLike)
+            check_kind(file, getattr(self, file), kinds, "the path of a file", optional=True)
+        if self.auth is not None and self.auth not in _KNOWN_MECHANISMS:
+            refuse_value("auth", self.auth, f"one of {', '.join(_KNOWN_MECHANISMS)}, or None")
+        if self.timeout is not None:
+            object.__setattr__(self, "timeout", check_seconds("timeout", self.timeout))
+        check_kind("name", self.name, str, "the name for EHLO", optional=True)
+        if self.name is not None and self.name.isascii():
+            # What would begin another command is called by its name.
+            check_name("name", self.name, "EHLO")
+        if self.name is not None and not _NAME.fullmatch(self.name):
+            raise ValueError(f"the name {self.name!r} can't be sent with EHLO; {ADVICE}")
+
     def __str__(self) -> str:
         if self.unix_path is not None:
             return self.unix_path
@@ -57,6 +89,10 @@ class Server:
 
 class ServerURLError(ValueError):
     """The URL names no server; the message says what is wrong and what would be right."""
+
+
+class UnknownScheme(ServerURLError):
+    """The URL begins with none of the schemes that parse() knows."""
 
 
 _SCHEMES = {
@@ -71,18 +107,22 @@ _SCHEME_AND_USER = re.compile(
     rf"(?:[\w+]+:(?=//)|(?:{'|'.join(map(re.escape, _SCHEMES))}):)?/*[^:]*"
 )
 _FILES = ("cafile", "certfile", "keyfile")
+_NAME = re.compile("[!-~]{1,255}")
+_KNOWN_MECHANISMS = tuple(MECHANISMS | TOKEN_MECHANISMS)
 _YES_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
 def parse(url: str, environ: Mapping[str, str]) -> Server:
-    """The server that a URL names.
+    """Returns the server that a URL names.
 
     scheme://[user[:password]@]host[:port][?option=value&...] with the schemes smtp (STARTTLS if
     offered), smtp+starttls (required), smtps, submission (587, STARTTLS required) and lmtp; or
     lmtp+unix:/path. Options: verify, cafile, certfile, keyfile, auth, cleartext-auth, timeout,
-    name. User and password are percent-decoded; a password that is not there is read from the file
-    that CSMTPLIB_PASSWORD_FILE in `environ` names. Raises ServerURLError.
+    name. User and password are percent-decoded; if there is a user and no password, it is read from
+    the file that CSMTPLIB_PASSWORD_FILE in `environ` names. Raises ServerURLError, and TypeError
+    for a URL that is no str.
     """
+    check_kind("server", url, str, "a URL such as submission://user@mail.example.org")
     shown = _without_password(url)
     try:
         parts = urlsplit(url)
@@ -107,13 +147,19 @@ def parse(url: str, environ: Mapping[str, str]) -> Server:
             "write smtp+starttls:// or smtps://"
         )
     if parts.scheme not in _SCHEMES:
-        raise ServerURLError(f"{shown}: the scheme must be one of {', '.join(_SCHEMES)}, lmtp+unix")
+        hint = f": write smtp://{shown}" if url and "//" not in url else ""
+        raise UnknownScheme(
+            f"{shown}: the scheme must be one of {', '.join(_SCHEMES)}, lmtp+unix{hint}"
+        )
     if not parts.hostname or parts.path not in ("", "/"):
         raise ServerURLError(f"{shown}: write {parts.scheme}://host or {parts.scheme}://host:port")
 
+    host = unquote(parts.hostname)
+    if not _is_host(host):
+        raise ServerURLError(f"{shown}: {host} is no name or address of a host")
     default_port, tls = _SCHEMES[parts.scheme]
     return Server(
-        host=unquote(parts.hostname),
+        host=host,
         port=default_port if port is None else port,
         lmtp=parts.scheme == "lmtp",
         tls=tls,
@@ -122,8 +168,17 @@ def parse(url: str, environ: Mapping[str, str]) -> Server:
     )
 
 
+def _is_host(host: str) -> bool:
+    """Return whether a host can be looked up by this name: else looking it up raises
+    UnicodeError."""
+    try:
+        return ":" in host or bool(host.encode("idna"))
+    except UnicodeError:
+        return False
+
+
 def _without_password(url: str) -> str:
-    """The URL as it may be shown, however it was mistyped."""
+    """Return the URL as it may be shown, however it was mistyped."""
     userinfo, at, rest = url.rpartition("@")
     user = _SCHEME_AND_USER.match(userinfo)
     return f"{user[0] if user else ''}{at}{rest}"
@@ -148,11 +203,27 @@ def _credentials(
                 f"{shown}: there is a user and no password; name a file that holds it in "
                 "CSMTPLIB_PASSWORD_FILE, or write user:password@"
             )
-        try:
-            password = Path(file).read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ServerURLError(f"CSMTPLIB_PASSWORD_FILE: {error}") from None
+        password = _password_in(file)
     return {"user": user, "password": password}
+
+
+def _password_in(file: str) -> str:
+    """Return the password in a file: its one line."""
+    try:
+        # Some editors begin a file with a byte order mark.
+        password = Path(file).read_text(encoding="utf-8-sig").rstrip("\r\n")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ServerURLError(f"CSMTPLIB_PASSWORD_FILE {file}: {reason}") from None
+    except UnicodeDecodeError as error:
+        raise ServerURLError(f"CSMTPLIB_PASSWORD_FILE {file}: not UTF-8: {error}") from None
+    if not password.strip():
+        raise ServerURLError(f"CSMTPLIB_PASSWORD_FILE {file}: there is no password in it")
+    if "\n" in password or "\r" in password:
+        raise ServerURLError(
+            f"CSMTPLIB_PASSWORD_FILE {file}: it has several lines; a password is one line"
+        )
+    return password
 
 
 def _options(shown: str, query: str) -> dict[str, Any]:
@@ -162,19 +233,21 @@ def _options(shown: str, query: str) -> dict[str, Any]:
     except ValueError:
         raise ServerURLError(f"{shown}: options are written ?name=value&name=value") from None
     for name, value in pairs:
-        if (name in _FILES and value) or (name == "name" and re.fullmatch("[!-~]+", value)):
+        if (name in _FILES and value) or (name == "name" and _NAME.fullmatch(value)):
             parsed[name] = value
+        elif name == "name":
+            raise ServerURLError(f"{shown}: the name {value!r} can't be sent with EHLO; {ADVICE}")
         elif name in ("verify", "cleartext-auth") and value.lower() in _YES_NO:
             parsed[name.replace("-", "_")] = _YES_NO[value.lower()]
         elif name == "timeout" and _seconds(value) is not None:
             parsed[name] = float(value)
-        elif name == "auth" and value.upper() in MECHANISMS | TOKEN_MECHANISMS:
+        elif name == "auth" and value.upper() in _KNOWN_MECHANISMS:
             parsed[name] = value.upper()
         else:
             raise ServerURLError(
                 f"{shown}: {name}={value} is no option: there are verify=yes|no, "
                 "cleartext-auth=yes|no, timeout=SECONDS, "
-                f"auth={'|'.join(MECHANISMS | TOKEN_MECHANISMS)}, "
+                f"auth={'|'.join(_KNOWN_MECHANISMS)}, "
                 f"{', '.join(f'{file}=FILE' for file in _FILES)}, name=THIS-HOST"
             )
     return parsed

@@ -1,126 +1,84 @@
-"""Many mail objects over one connection, without I/O: what is pushed into the pipeline, and what
-comes out of it as results, in order."""
+"""Many mail objects over one connection, without I/O: they are encoded and pushed into the
+pipeline, and come out of it as results, in order."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from smtplib import SMTPNotSupportedError
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .. import kernel
-from ..kernel.transaction import CONTENT, Gear, Stage
+from ..kernel.transaction import CHUNKED, IN_DOUBT, LOST, MAIL, NEXT, RCPT, Gear, Phase
 from . import envelope, limits
+from .arguments import check_kind
+from .failures import describe
 from .features import Features
-from .mail_object import DSN, MailObject, Unsendable, buffers_of, mail_object
-from .outcome import Outcome, Reply, State, answered
+from .mail_object import (
+    DSN,
+    MailObject,
+    Unsendable,
+    buffers_of,
+    check_parameters,
+    mail_object,
+    recipients_of,
+)
+from .outcome import State, is_too_many_recipients
+from .result import Result
+from .switches import Host
 
-# Replies to RCPT that are about how many recipients there are, not about this one (RFC 5321 section
-# 4.5.3.1.10).
-_TOO_MANY_RECIPIENTS = (452, 552)
+if TYPE_CHECKING:
+    from .result import Others, Part
 
-_Others: TypeAlias = "dict[int, tuple[int, tuple[int, bytes]]]"
-# One transaction: its recipients by index (None for all), stage, reply, those with an answer of
-# their own, and the fault where there is no reply.
-_Part: TypeAlias = "tuple[Sequence[int] | None, int, tuple[int, bytes] | None, _Others, str | None]"
-
-# A transaction in the pipeline: whose it is, and its recipients as in a part.
-_Tag: TypeAlias = "tuple[Result, Sequence[int] | None]"
+    # A transaction in the pipeline: whose it is, if it is for all recipients, or with those that it
+    # is for by index.
+    _Tag: TypeAlias = "_Message | tuple[_Message, Sequence[int]]"
 
 
-class Result:
-    """What became of one message.
+class _Message:
+    """A message in progress.
 
-    mail: as the caller handed it over. recipients: those of its envelope. error: why it could not
-    be sent as it is, None where it could; of such a message nothing has left.
+    parts: of the result. waiting: transactions without a result, and whether there may be more.
     """
 
-    __slots__ = ("_commands", "_content", "_parts", "_waiting", "error", "mail", "recipients")
+    __slots__ = ("commands", "content", "parts", "result", "waiting")
 
-    _commands: list[bytes]
-    _content: kernel.Content
+    # Set by Submission.add(), which saves a call for each message.
+    result: Result
+    parts: list[Part]
+    waiting: int
 
-    def __init__(self, mail: object) -> None:
-        self.mail = mail
-        self.recipients: Sequence[str] = ()
-        self.error: Exception | None = None
-        self._waiting = 0  # transactions that are not settled
-        self._parts: list[_Part] = []
+    commands: list[bytes]
+    content: kernel.Content
 
-    @property
-    def accepted(self) -> bool:
-        """Whether the server has accepted the message for every recipient."""
-        if len(self._parts) == 1:
-            _, stage, reply, others, _ = self._parts[0]
-            if not others:
-                return stage == CONTENT and 200 <= reply[0] <= 299  # type: ignore[index]
-        outcomes = self.outcomes
-        return bool(outcomes) and all(each.state is State.ACCEPTED for each in outcomes)
-
-    @property
-    def only_reply(self) -> Reply | None:
-        """What the server has said of the message to its only recipient; None where there are
-        several, or where it has said nothing."""
-        if len(self.recipients) == 1 and len(self._parts) == 1:
-            _, _, reply, others, _ = self._parts[0]
-            if reply is not None and not others:
-                return Reply(*reply)
-        return None
-
-    @property
-    def outcomes(self) -> tuple[Outcome, ...]:
-        """An outcome for each recipient, in order."""
-        if self.error is not None:
-            error = str(self.error)
-            return tuple(Outcome(each, State.REJECTED, fault=error) for each in self.recipients)
-        outcomes: dict[int, Outcome] = {}
-        for indices, stage, reply, others, fault in self._parts:
-            for place, index in enumerate(
-                range(len(self.recipients)) if indices is None else indices
-            ):
-                its_stage, its_reply = others.get(place, (stage, reply))
-                recipient = self.recipients[index]
-                if its_reply is None:
-                    state = State.IN_DOUBT if its_stage == Stage.IN_DOUBT else State.DEFERRED
-                    outcomes[index] = Outcome(recipient, state, fault=fault)
-                else:
-                    outcomes[index] = answered(
-                        recipient, Reply(*its_reply), to_rcpt=its_stage == Stage.RCPT
-                    )
-        return tuple(outcomes[index] for index in range(len(self.recipients)))
-
-    def __repr__(self) -> str:
-        return f"<Result {'; '.join(map(str, self.outcomes)) or self.error}>"
-
-    def _forget_content(self) -> None:
-        """Whoever keeps the result does not want to keep the message twice."""
-        if self.error is None:
-            del self._commands, self._content
-
-    def _prepare(self, mail: MailObject, offer: _Offer, dots: bool) -> None:
-        """Encodes a mail object for a server; after that nothing about it can be wrong on this
-        side.
+    def prepare(self, mail: MailObject, offer: _Offer, dots: bool) -> None:
+        """Encode a mail object for a server; after that nothing about it can be wrong on this side.
 
         Raises Unsendable for control characters in the envelope, NUL and lines of more than 998
         octets in the message, and one that is larger than the server takes; SMTPNotSupportedError
-        for addresses that need SMTPUTF8 where the server lacks it; and what
-        mail_object.buffers_of() raises.
+        for addresses that need SMTPUTF8 if the server lacks it; and what mail_object.buffers_of()
+        raises.
         """
-        from_addr, to_addrs, msg, *_ = mail
-        self.recipients = recipients = [to_addrs] if isinstance(to_addrs, str) else list(to_addrs)
-        if not recipients:
-            raise Unsendable("the message has no recipient")
-        try:
-            utf8 = not (str.isascii(from_addr) and all(map(str.isascii, recipients)))
-        except TypeError:
-            raise TypeError("sender and recipients have to be str") from None
+        from_addr, to_addrs, msg, mail_options, rcpt_options, dsn = mail
+        # Most messages are for one recipient.
+        if type(to_addrs) is list and len(to_addrs) == 1 and type(to_addrs[0]) is str:
+            recipients = to_addrs[:]
+        else:
+            recipients = recipients_of(to_addrs)
+        self.result.recipients = recipients
+        if type(from_addr) is not str:
+            check_kind("from_addr", from_addr, str, 'an address as a str, or "" for none')
+        if mail_options or rcpt_options or dsn is not None:
+            check_parameters(mail)
+        utf8 = not (from_addr.isascii() and all(map(str.isascii, recipients)))
         if utf8 and not offer.smtputf8:
             raise SMTPNotSupportedError(
                 "the envelope has an address that is not ASCII, and the server does not offer "
                 "SMTPUTF8"
             )
         buffers = buffers_of(msg, utf8=utf8)
-        self._content = content = kernel.Content(buffers, dots)
+        self.content = content = kernel.Content(buffers, dots)
         if content.has_nul:
             raise Unsendable("the message holds a NUL octet, which SMTP does not carry")
         if content.longest_line > limits.MESSAGE_LINE_OCTETS:
@@ -134,15 +92,28 @@ class Result:
                 f"the message has {content.size} octets, and the server takes {offer.size_limit}"
             )
         try:
-            self._commands = _commands(mail, recipients, offer, content, utf8=utf8)
+            self.commands = _commands(mail, recipients, offer, content, utf8=utf8)
         except ValueError as error:
             raise Unsendable(str(error)) from error
 
+    def give_up(self, fault: str) -> None:
+        """Nobody knows what became of it, except for recipients that have accepted it."""
+        # Of what is known, half may be missing.
+        self.parts.insert(0, (None, IN_DOUBT, None, {}, fault))
+        doubtful = [
+            index
+            for index, outcome in enumerate(self.result.outcomes)
+            if outcome.state is not State.ACCEPTED
+        ]
+        self.parts.append((doubtful, IN_DOUBT, None, {}, fault))
+        self.waiting = 0
+
 
 class Submission:
-    """Mail objects on their way over one connection.
+    """Mail objects in progress over one connection.
 
-    A face adds some while has_room(), has a driver run `pipeline`, and takes the results().
+    A face adds some while has_room(), has a driver run `pipeline`, and takes the results(). What
+    the pipeline shows of the server is passed on to `host`, and so to its other connections.
     """
 
     def __init__(
@@ -152,34 +123,128 @@ class Submission:
         gear: Gear,
         *,
         lmtp: bool,
-        proved: bool,
+        host: Host,
         max_in_flight: int,
         audit: Callable[[bytes], object] | None = None,
+        can_renew: bool = False,
     ) -> None:
-        """audit: is told each command before it is sent; what it raises, add() raises."""
+        """audit: is called with each command before it is sent; add() raises what it raises.
+        can_renew: the face looks at must_renew and acts on it."""
         self._audit = audit
-        self.gear = gear
-        self.pipeline = kernel.Pipeline(
-            replies, gear, lmtp, True, proved, limits.LARGE_MESSAGE_OCTETS
-        )
+        self._replies = replies
+        self._lmtp = lmtp
+        self._host = host
+        self._can_renew = can_renew
+        self._left_over: list[_Tag] = []  # that the next pipeline is to send
+        self._begin(gear)
         self._offer = _Offer(features)
-        self._dots = gear != Gear.CHUNKED
         self._max_in_flight = max_in_flight
         self._transactions_left = features.limit("MAILMAX")
-        self._results: deque[Result] = deque()
+        self._messages: deque[_Message] = deque()
+        # Whether the connection was lost by a step that the server turned out not to stand.
+        self.is_step_to_blame = False
+
+    def _begin(self, gear: Gear) -> None:
+        self.gear = gear
+        self._dots = gear != CHUNKED
+        self.pipeline = kernel.Pipeline(
+            self._replies,
+            gear,
+            self._lmtp,
+            True,
+            self._host.proof(gear),
+            limits.LARGE_MESSAGE_OCTETS,
+        )
+        self._has_told_failure = False
+        self._take_over()
+
+    def _take_over(self) -> None:
+        """Pass on to the pipeline what other connections have shown."""
+        pipeline, host = self.pipeline, self._host
+        self._version = host.version
+        pipeline.learn(host.proof(self.gear), host.limit(self.gear))
+        self._proof, self._limit = pipeline.proof, pipeline.limit
+
+    def _exchange(self) -> None:
+        """Pass on to other connections what the pipeline has shown, and the reverse."""
+        pipeline, host = self.pipeline, self._host
+        has_failed = pipeline.failure is not None
+        has_shown = pipeline.proof != self._proof or pipeline.limit != self._limit
+        if has_shown or (has_failed and not self._has_told_failure):
+            self.is_step_to_blame = has_failed and pipeline.limit < self._limit
+            host.learn(self.gear, pipeline)
+            self._proof, self._limit = pipeline.proof, pipeline.limit
+            self._has_told_failure = has_failed
+        if host.version != self._version:
+            self._take_over()
 
     def __len__(self) -> int:
-        """Messages whose results were not taken yet."""
-        return len(self._results)
+        """Return the number of messages whose results were not taken yet."""
+        return len(self._messages)
+
+    def room(self) -> float:
+        """Return how many messages can be added now, while IN_FLIGHT_OCTETS are not exceeded."""
+        if not self.has_room():
+            return 0
+        room = self._max_in_flight - len(self._messages)
+        left = self._transactions_left
+        return room if left is None else min(room, left)
 
     def has_room(self) -> bool:
-        """Whether another message can be added now."""
+        """Return whether another message can be added now."""
         return (
-            len(self._results) < self._max_in_flight
+            len(self._messages) < self._max_in_flight
             and self.pipeline.octets < limits.IN_FLIGHT_OCTETS
             and self._transactions_left != 0
             and self.pipeline.failure is None
+            and not (self.gear == CHUNKED and self._limit < NEXT)  # is_outdated, at every message
         )
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the server does not stand what the gear is for: another gear is better, for which
+        another pipeline is needed."""
+        return self.gear == CHUNKED and self._limit < NEXT
+
+    @property
+    def must_renew(self) -> bool:
+        """Whether nothing more is to be expected of this pipeline, and another one could go on with
+        renew(): the connection is sound, or would be if what the server may still say was read."""
+        if not self._can_renew:
+            return False
+        return self.is_lost_in_a_try or (
+            self.is_outdated and not self.pipeline.want() and self.pipeline.failure is None
+        )
+
+    @property
+    def is_lost_in_a_try(self) -> bool:
+        """Whether the server has not answered what was sent behind the end of a message to see
+        whether it would. All messages up to there have their results."""
+        failure = self.pipeline.failure
+        return isinstance(failure, TimeoutError) and self.pipeline.phase() == Phase.PROBE
+
+    def renew(self, gear: Gear) -> None:
+        """Go on with another pipeline on the same connection: nothing is in progress there, and
+        nothing is to be read."""
+        was_dotted = self._dots
+        self._begin(gear)
+        left_over, self._left_over = self._left_over, []
+        for tag in left_over:
+            message, indices = tag if isinstance(tag, tuple) else (tag, None)
+            if self._dots != was_dotted:
+                mail = mail_object(message.result.mail)
+                message.prepare(mail, self._offer, self._dots)
+            self._push(message, indices)
+            message.waiting -= 1
+
+    def abandon(self) -> None:
+        """Count what renew() would send as lost with the connection."""
+        fault = describe(self.pipeline.failure)
+        left_over, self._left_over = self._left_over, []
+        for tag in left_over:
+            message, indices = tag if isinstance(tag, tuple) else (tag, None)
+            message.parts.append((indices, LOST, None, {}, fault))
+            message.waiting -= 1
 
     @property
     def is_over(self) -> bool:
@@ -187,71 +252,102 @@ class Submission:
         (RFC 9422, MAILMAX)."""
         return self._transactions_left == 0 or self.pipeline.failure is not None
 
-    def add(self, item: object) -> None:
-        """Takes a message on; what is wrong with it is told by its result."""
-        result = Result(item)
-        self._results.append(result)
+    def add(self, item: object) -> Result:
+        """Take a message on; return its result, which is complete when results() yields it. It also
+        says what is wrong with a message that can't be sent."""
+        message = _Message()
+        message.parts = []
+        message.result = result = Result(item, message.parts)
+        message.waiting = 1
+        self._messages.append(message)
         try:
-            result._prepare(mail_object(item), self._offer, self._dots)
+            mail = item if type(item) is MailObject else mail_object(item)
+            message.prepare(mail, self._offer, self._dots)
         except Exception as error:
             # Whatever it is, the other messages have nothing to do with it.
             result.error = error
         else:
-            if len(result.recipients) == 1:
-                self._push(result, None)
-                return
-            for indices in _groups(result.recipients, self._offer):
-                self._push(result, indices)
+            groups = (
+                _groups(result.recipients, self._offer) if len(result.recipients) > 1 else (None,)
+            )
+            for indices in groups:
+                self._push(message, indices)
+        message.waiting -= 1
+        return result
 
-    def _push(self, result: Result, indices: Sequence[int] | None) -> None:
+    def _push(self, message: _Message, indices: Sequence[int] | None) -> None:
         if self._transactions_left is not None:
             if self._transactions_left == 0:
                 fault = "the server takes no more messages on this connection (LIMITS MAILMAX)"
-                result._parts.append((indices, Stage.LOST, None, {}, fault))
+                message.parts.append((indices, LOST, None, {}, fault))
                 return
             self._transactions_left -= 1
-        commands = result._commands
+        commands = message.commands
+        tag: _Tag = message
         if indices is not None:
             commands = [commands[0], *(commands[1 + index] for index in indices)]
+            tag = message, indices
         audit = self._audit
         if audit is not None:
             for command in commands:
                 audit(command)
-        result._waiting += 1
-        self.pipeline.push((result, indices), commands, result._content)
+        message.waiting += 1
+        self.pipeline.push(tag, commands, message.content)
 
     def results(self) -> Iterator[Result]:
-        """The results that are known by now, in the order in which the messages were added."""
+        """Yield the results that are known by now, in the order in which the messages were
+        added."""
+        self._collect()
+        messages = self._messages
+        while messages and not messages[0].waiting:
+            yield messages.popleft().result
+
+    def _collect(self) -> None:
+        """Take what the pipeline knows by now."""
+        self._exchange()
+        has_failed = self.pipeline.failure is not None
+        keeps_lost = has_failed and self._can_renew and self.is_lost_in_a_try
+        tag: Any  # a _Tag
         for tag, stage, reply, others in self.pipeline.take():
-            result, indices = cast("_Tag", tag)
-            result._waiting -= 1
+            message, indices = tag if type(tag) is tuple else (tag, None)
+            if keeps_lost and stage == LOST and not others:
+                self._left_over.append(tag)
+                continue
             fault: str | None = None
-            if reply is None and stage <= Stage.IN_DOUBT:
-                fault = str(self.pipeline.failure) or type(self.pipeline.failure).__name__
-            result._parts.append((indices, stage, reply, others, fault))
+            if reply is None and stage <= IN_DOUBT:
+                fault = describe(self.pipeline.failure)
+            message.parts.append((indices, stage, reply, others, fault))
             if others:
-                self._send_to_the_rest(result, indices, stage, others)
-        results = self._results
-        while results and not results[0]._waiting:
-            result = results.popleft()
-            result._forget_content()
-            yield result
+                self._send_to_the_rest(message, indices, stage, others)
+            # Last: a result that an interrupt has left half known must not look complete.
+            message.waiting -= 1
+
+    def give_up(self, error: Exception) -> None:
+        """Lose the pipeline after an exception at any moment, such as Ctrl-C; results() then yields
+        the result of every message. A message with which this was busy just then is in doubt."""
+        self.pipeline.lose(error)
+        self._collect()
+        # Those before it are complete, and keep their results.
+        messages = self._messages
+        first = next((place for place, each in enumerate(messages) if each.waiting), len(messages))
+        for message in islice(messages, first, None):
+            message.give_up(str(error))
 
     def _send_to_the_rest(
-        self, result: Result, indices: Sequence[int] | None, stage: int, others: _Others
+        self, message: _Message, indices: Sequence[int] | None, stage: int, others: Others
     ) -> None:
-        """Sends the message again to those that were too many for one transaction."""
-        refused = [place for place, (its_stage, _) in others.items() if its_stage == Stage.RCPT]
-        count = len(result.recipients) if indices is None else len(indices)
-        too_many = [each for each in refused if others[each][1][0] in _TOO_MANY_RECIPIENTS]
+        """Send the message again to those that were too many for one transaction."""
+        refused = [place for place, (its_stage, _) in others.items() if its_stage == RCPT]
+        count = len(message.result.recipients) if indices is None else len(indices)
+        too_many = [each for each in refused if is_too_many_recipients(*others[each][1])]
         # Where none was accepted, there is no reason why the next try should fare better.
-        if not too_many or len(refused) == count or stage == Stage.MAIL or self.is_over:
+        if not too_many or len(refused) == count or stage == MAIL or self.is_over:
             return
-        self._push(result, too_many if indices is None else [indices[each] for each in too_many])
+        self._push(message, too_many if indices is None else [indices[each] for each in too_many])
 
 
 class _Offer:
-    """What a server offers, as it is asked for each message."""
+    """The server's extensions and limits, as they are needed for each message."""
 
     __slots__ = (
         "domain_max",
@@ -281,7 +377,7 @@ def _commands(
     *,
     utf8: bool,
 ) -> list[bytes]:
-    """MAIL and each RCPT as they are sent."""
+    """Return MAIL and each RCPT as they are sent."""
     parameters = f" SIZE={content.size}" if offer.size else ""
     if utf8:
         parameters += " SMTPUTF8"
@@ -312,7 +408,7 @@ def _looked_at(
     dsn: DSN | None,
     encoding: str,
 ) -> list[bytes]:
-    """The command lines, where there is something about an address or its parameters."""
+    """Return the command lines if an address or its parameters need a closer look."""
     envelope.check_command(options)
     sender = envelope.strict_path(mail.from_addr)
     commands = [f"MAIL FROM:{sender}{parameters}\r\n".encode(encoding)]
@@ -327,8 +423,8 @@ def _looked_at(
 
 
 def _groups(recipients: Sequence[str], offer: _Offer) -> Sequence[Sequence[int] | None]:
-    """Which recipients go into one transaction, by index, as the server's limits have it (RFC 9422,
-    RCPTMAX and RCPTDOMAINMAX); None for all of them."""
+    """Return which recipients go into one transaction, by index, as the server's limits have it
+    (RFC 9422, RCPTMAX and RCPTDOMAINMAX); None for all of them."""
     most = offer.rcpt_max or len(recipients)
     most_domains = offer.domain_max or len(recipients)
     if len(recipients) <= min(most, most_domains):

@@ -1,16 +1,30 @@
-"""Which of a server's extensions are left alone although it offers them.
+"""The extensions of a server that may be used, and how far: those that it offers, that nobody has
+turned off, and that it has shown to work.
 
-The environment variables CSMTPLIB_NO_PIPELINING and CSMTPLIB_NO_CHUNKING turn one off: for all
-servers where the value is "*", else for those whose names stand in it, with commas between. A
-server that turns out not to have what it offers is left out for as long as the process lasts.
+The environment variables CSMTPLIB_NO_PIPELINING and CSMTPLIB_NO_CHUNKING turn an extension off: for
+all servers if the value is "*", else for those whose names it lists, separated by commas. What a
+server shows is kept for as long as the process lasts, and serves all connections to it.
 """
 
 from __future__ import annotations
 
 import os
+from _thread import allocate_lock
+from collections import OrderedDict
 
 from ..kernel.errors import ChunkingRefused
-from ..kernel.transaction import CHUNKED, LOCKSTEP, PIPELINED, Gear, Phase
+from ..kernel.transaction import (
+    CHUNKED,
+    CONTENT,
+    FLIGHT,
+    LAST_STEP,
+    LOCKSTEP,
+    NEXT,
+    PIPELINED,
+    SEQUENTIAL,
+    Gear,
+)
+from .pacing import Pace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,50 +32,159 @@ if TYPE_CHECKING:
 
     from ..kernel import Pipeline
 
-_failed: set[tuple[str, str]] = set()
+# Commands of an envelope in addition to those for its recipients: MAIL and DATA.
+ENVELOPE_COMMANDS = 2
+
+# Servers that are remembered: those used last.
+_MOST_HOSTS = 4096
 
 
-def usable(host: str) -> frozenset[str]:
-    """The extensions that may be used with a host where it offers them, in lower case."""
-    return frozenset(each for each in ("pipelining", "chunking") if _is_on(each, host))
+class Host:
+    """One server, as far as this process knows it: how early commands may leave.
+
+    version: changes whenever something is learned. pace: whether it answers commands sooner one by
+    one.
+    """
+
+    __slots__ = ("_limits", "_lock", "_proofs", "pace", "version")
+
+    def __init__(self) -> None:
+        self._limits: dict[Gear, int] = dict(LAST_STEP)
+        self._proofs: dict[Gear, int] = dict.fromkeys(Gear, SEQUENTIAL)
+        self._lock = allocate_lock()
+        self.version = 0
+        self.pace = Pace()
+
+    def proof(self, gear: Gear) -> int:
+        """Return the last Step that the server has been seen to take in a gear."""
+        return self._proofs[gear]
+
+    def limit(self, gear: Gear) -> int:
+        """Return the last Step that may be taken or tried in a gear."""
+        # Where commands that come together are too much, nothing is left of any gear.
+        return self._limits[gear] if self._limits[PIPELINED] else SEQUENTIAL
+
+    def learn(self, gear: Gear, pipeline: Pipeline) -> None:
+        """Take over what a pipeline has shown, good or bad."""
+        failure = pipeline.failure
+        if isinstance(failure, InterruptedError):
+            # It was not the server that ended it.
+            return
+        with self._lock:
+            limit = pipeline.limit
+            if isinstance(failure, ChunkingRefused):
+                limit = SEQUENTIAL
+            elif limit == SEQUENTIAL < LAST_STEP[gear]:
+                # Commands that come together confuse it, whatever follows them.
+                gear = PIPELINED
+            self._restrict(gear, limit)
+            proof = min(pipeline.proof, self._limits[gear])
+            if proof > self._proofs[gear]:
+                self._proofs[gear] = proof
+                self.version += 1
+
+    def restrict(self, gear: Gear, limit: int) -> None:
+        """Allow no later step than this in a gear."""
+        with self._lock:
+            self._restrict(gear, limit)
+
+    def blame(self, gear: Gear, stage: int) -> None:
+        """Remember that a transaction was refused at this stage because its commands came together:
+        one by one they were accepted."""
+        if stage == CONTENT:
+            self.restrict(gear, FLIGHT)
+        else:
+            self.restrict(PIPELINED, SEQUENTIAL)
+
+    def _restrict(self, gear: Gear, limit: int) -> None:
+        if limit < self._limits[gear]:
+            self._limits[gear] = limit
+            self._proofs[gear] = min(self._proofs[gear], limit)
+            self.version += 1
 
 
-def best_gear(offered: Container[str], usable: frozenset[str], *, chunking: bool) -> Gear:
-    """The best gear of those that a server offers, by its extensions in lower case, and that may be
-    used with it."""
-    if "pipelining" not in offered or "pipelining" not in usable:
-        return LOCKSTEP
-    if chunking and "chunking" in offered and "chunking" in usable:
-        return CHUNKED
-    return PIPELINED
+class Policy:
+    """The use of a server's extensions by one connection."""
+
+    __slots__ = ("_chunking", "_pipelining", "host")
+
+    def __init__(self, host: Host, *, pipelining: bool, chunking: bool) -> None:
+        self.host = host
+        self._pipelining = pipelining
+        self._chunking = chunking
+
+    def without_pipelining(self) -> Policy:
+        """Return this policy for somebody who does not want more than one command at a time."""
+        return Policy(self.host, pipelining=False, chunking=False)
+
+    def gear_for_message(
+        self, offered: Container[str], recipients: int, *, chunking: bool, lmtp: bool
+    ) -> Gear:
+        """Return the gear for one message to so many recipients."""
+        gear = self.best_gear(offered, chunking=chunking)
+        # An LMTP server takes its time for each recipient, and is too near for that to matter.
+        if gear == LOCKSTEP or lmtp:
+            return gear
+        if self.host.pace.is_sequential_due(recipients + ENVELOPE_COMMANDS):
+            return LOCKSTEP
+        return gear
+
+    def gear_for_stream(self, offered: Container[str], *, chunking: bool) -> Gear:
+        """Return the gear for many messages, one behind the other."""
+        gear = self.best_gear(offered, chunking=chunking)
+        # A message to one recipient: with its content that is one more command, and one more wait.
+        if gear == PIPELINED and self.host.pace.is_sequential_faster(2 + ENVELOPE_COMMANDS):
+            return LOCKSTEP
+        return gear
+
+    def best_gear(self, offered: Container[str], *, chunking: bool) -> Gear:
+        """Return the best gear of those that the server offers, by its extensions in lower case,
+        and that may be used with it."""
+        if not self._pipelining or "pipelining" not in offered:
+            return LOCKSTEP
+        host = self.host
+        if chunking and self._chunking and "chunking" in offered and host.limit(CHUNKED) == NEXT:
+            return CHUNKED
+        return PIPELINED if host.limit(PIPELINED) > SEQUENTIAL else LOCKSTEP
 
 
-def learn(host: str, gear: Gear, pipeline: Pipeline) -> None:
-    """Remembers what a pipeline has shown of a host: that it does not have what it offers."""
-    failure = pipeline.failure
-    if isinstance(failure, ChunkingRefused):
-        _failed.add(("chunking", host.lower()))
-    elif (
-        isinstance(failure, TimeoutError)
-        and gear != LOCKSTEP
-        and pipeline.booked
-        and not pipeline.proved
-        and pipeline.phase() in (Phase.COMMAND, Phase.DATA)
-    ):
-        # It has answered some commands and not all: there are servers that lose what comes close
-        # behind.
-        _failed.add(("pipelining", host.lower()))
+# By name in lower case, and port or path.
+_hosts: OrderedDict[tuple[str, object], Host] = OrderedDict()
+_lock = allocate_lock()
 
 
-def _is_on(extension: str, host: str) -> bool:
-    host = host.lower()
-    if (extension, host) in _failed:
-        return False
-    off = os.environ.get(f"CSMTPLIB_NO_{extension.upper()}", "").lower().replace(",", " ").split()
-    return "*" not in off and host not in off
+def policy(name: str, port: object) -> Policy:
+    """Return the policy for a new connection to a server, by its name and its port, or the path of
+    its socket. Without a name nothing is known of it, and nothing is kept."""
+    name = name.lower()
+    host = _host(name, port) if name else Host()
+    return Policy(host, pipelining=_is_on("PIPELINING", name), chunking=_is_on("CHUNKING", name))
+
+
+def no_extensions() -> Policy:
+    """Return the policy for a connection that takes one command at a time, whatever the server
+    offers."""
+    return Policy(Host(), pipelining=False, chunking=False)
+
+
+def _host(name: str, port: object) -> Host:
+    with _lock:
+        host = _hosts.get((name, port))
+        if host is None:
+            host = _hosts[name, port] = Host()
+            if len(_hosts) > _MOST_HOSTS:
+                _hosts.popitem(last=False)
+        else:
+            _hosts.move_to_end((name, port))
+        return host
+
+
+def _is_on(extension: str, name: str) -> bool:
+    off = os.environ.get(f"CSMTPLIB_NO_{extension}", "").lower().replace(",", " ").split()
+    return "*" not in off and name not in off
 
 
 def is_pix(greeting: bytes) -> bool:
-    """Whether a greeting came through a firewall that rewrites SMTP, and does not pass on commands
-    that come several at once (Cisco PIX: all but "2", "0" and spaces are asterisks)."""
+    """Return whether a greeting came through a firewall that rewrites SMTP, and does not pass on
+    several commands at once (Cisco PIX: all but "2", "0" and spaces are asterisks)."""
     return b"*" in greeting and not greeting.strip(b"20* \t")

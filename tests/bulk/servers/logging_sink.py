@@ -7,10 +7,11 @@
 It takes every message. For each recipient it appends a line to its log, with the address and the
 message's X-Key, or its Message-ID where there is none, or "-"; only then it says 250. As a program:
 
-    python -m tests.bulk.servers.logging_sink LOGFILE [--chunking]
+    python -m tests.bulk.servers.logging_sink LOGFILE [--chunking] [--lockstep] [--tls CERTIFICATE]
 
-The first line of its output is its port. It ends on SIGTERM, or when its input ends: with whoever
-started it.
+It offers CHUNKING with --chunking, and PIPELINING without --lockstep. With --tls it speaks TLS from
+the start, by a PEM file of key and chain. The first line of its output is its port. It ends on
+SIGTERM, or when its input ends: with whoever started it.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ import os
 import re
 import select
 import signal
+import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from .session import UTF_8, Session
@@ -47,10 +50,11 @@ class LoggingSink:
 
     port: int
     log: Path
+    is_tls: bool = False
 
     @property
     def url(self) -> str:
-        return f"smtp://{HOST}:{self.port}"
+        return f"smtp{'s' if self.is_tls else ''}://{HOST}:{self.port}"
 
     def accepted(self) -> list[tuple[str, str]]:
         """Each recipient and key that was taken so far, in order."""
@@ -62,9 +66,20 @@ class LoggingSink:
 
 
 @contextmanager
-def running_logging_sink(log: Path, *, chunking: bool = False) -> Iterator[LoggingSink]:
-    """Run the program while the block lasts. Raises TimeoutError where it does not start."""
-    options = ["--chunking"] if chunking else []
+def running_logging_sink(
+    log: Path,
+    *,
+    chunking: bool = False,
+    pipelining: bool = True,
+    certificate: Path | None = None,
+) -> Iterator[LoggingSink]:
+    """Run the program while the block lasts. Raises TimeoutError where it does not start.
+
+    certificate: chain and key, for TLS.
+    """
+    options = ["--chunking"] * chunking + ["--lockstep"] * (not pipelining)
+    if certificate is not None:
+        options += ["--tls", str(certificate)]
     process = subprocess.Popen(
         [sys.executable, "-m", __name__, str(log.absolute()), *options],
         cwd=Path(__file__).parents[3],
@@ -77,7 +92,7 @@ def running_logging_sink(log: Path, *, chunking: bool = False) -> Iterator[Loggi
     try:
         if not select.select([process.stdout], [], [], STARTING_SECONDS)[0]:
             raise TimeoutError(f"no port of the sink in {STARTING_SECONDS:g} s")
-        yield LoggingSink(int(process.stdout.readline()), log)
+        yield LoggingSink(int(process.stdout.readline()), log, certificate is not None)
     finally:
         process.stdin.close()
         try:
@@ -89,8 +104,8 @@ def running_logging_sink(log: Path, *, chunking: bool = False) -> Iterator[Loggi
 
 
 class _LoggingSession(Session):
-    def __init__(self, log: int, *, chunking: bool) -> None:
-        super().__init__(chunking=chunking)
+    def __init__(self, log: int, *, chunking: bool, pipelining: bool) -> None:
+        super().__init__(chunking=chunking, pipelining=pipelining)
         self._log = log
 
     def message(self, sender: str, recipients: list[str], message: bytes) -> str | None:
@@ -103,7 +118,7 @@ class _LoggingSession(Session):
         return None
 
 
-async def _serve(log: int, *, chunking: bool) -> None:
+async def _serve(session: Callable[[], Session], tls: ssl.SSLContext | None) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
@@ -113,9 +128,7 @@ async def _serve(log: int, *, chunking: bool) -> None:
             stop.set()
 
     loop.add_reader(0, read_input)
-    server = await loop.create_server(
-        lambda: _LoggingSession(log, chunking=chunking), HOST, 0, backlog=BACKLOG
-    )
+    server = await loop.create_server(session, HOST, 0, backlog=BACKLOG, ssl=tls)
     print(server.sockets[0].getsockname()[1], flush=True)
     await stop.wait()
     server.close()
@@ -123,17 +136,21 @@ async def _serve(log: int, *, chunking: bool) -> None:
 
 
 def main(arguments: list[str]) -> int:
+    tls = None
     match arguments:
-        case [path]:
-            chunking = False
-        case [path, "--chunking"]:
-            chunking = True
-        case _:
-            print("usage: logging_sink LOGFILE [--chunking]", file=sys.stderr)
-            return 64
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        case [*arguments, "--tls", certificate]:
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(certificate)
+    switches = {"--chunking", "--lockstep"} & {*arguments[1:]}
+    if len(arguments) != 1 + len(switches):
+        usage = "usage: logging_sink LOGFILE [--chunking] [--lockstep] [--tls CERTIFICATE]"
+        print(usage, file=sys.stderr)
+        return 64
+    log = os.open(arguments[0], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    chunking, pipelining = "--chunking" in switches, "--lockstep" not in switches
     try:
-        asyncio.run(_serve(log, chunking=chunking))
+        session = partial(_LoggingSession, log, chunking=chunking, pipelining=pipelining)
+        asyncio.run(_serve(session, tls))
     finally:
         os.close(log)
     return 0

@@ -35,6 +35,9 @@ class Session(asyncio.Protocol):
     anything behind DATA, hears 503 and is thrown out.
     """
 
+    extensions: tuple[str, ...] = EXTENSIONS
+    """What EHLO offers beside."""
+
     def __init__(self, *, pipelining: bool = True, chunking: bool = True) -> None:
         self._pipelining = pipelining
         self._chunking = chunking
@@ -97,8 +100,7 @@ class Session(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._say(self.greet(), b"220 mx.test\r\n")
-        self._flush()
+        self._begin()
 
     def data_received(self, data: bytes) -> None:
         if self.is_over:
@@ -147,7 +149,7 @@ class Session(asyncio.Protocol):
         if answer is None:
             self._say("500 5.5.1 unknown command")
             return after
-        answer(self)
+        getattr(self, answer)()
         # The line end before a content counts when its own end is looked for.
         return end if self._take == self._take_content else after
 
@@ -181,9 +183,13 @@ class Session(asyncio.Protocol):
 
     # Commands
 
+    def _begin(self) -> None:
+        self._say(self.greet(), b"220 mx.test\r\n")
+        self._flush()
+
     def _hello(self) -> None:
         self._forget()
-        offered = [*EXTENSIONS]
+        offered = [*self.extensions]
         if self._pipelining:
             offered.append("PIPELINING")
         if self._chunking:
@@ -286,14 +292,15 @@ class Session(asyncio.Protocol):
             self._replies.clear()
 
 
-_ANSWERS: dict[bytes, Callable[[Session], None]] = {
-    b"EHLO": Session._hello,
-    b"HELO": Session._hello,
-    b"MAIL": Session._mail,
-    b"RCPT": Session._rcpt,
-    b"DATA": Session._data,
-    b"BDAT": Session._bdat,
-    b"RSET": Session._reset,
-    b"NOOP": Session._noop,
-    b"QUIT": Session._quit,
+# The methods, by name: a subclass may have its own.
+_ANSWERS = {
+    b"EHLO": "_hello",
+    b"HELO": "_hello",
+    b"MAIL": "_mail",
+    b"RCPT": "_rcpt",
+    b"DATA": "_data",
+    b"BDAT": "_bdat",
+    b"RSET": "_reset",
+    b"NOOP": "_noop",
+    b"QUIT": "_quit",
 }

@@ -110,6 +110,16 @@ def test_many_messages_over_many_connections(tmp_path: Path, chunking: bool) -> 
     )
 
 
+@pytest.mark.parametrize("pipelining", [True, False])
+def test_pipelining_may_be_left_out(tmp_path: Path, pipelining: bool) -> None:
+    with (
+        running_logging_sink(tmp_path / "log", pipelining=pipelining) as sink,
+        csmtplib.SMTP("127.0.0.1", sink.port) as client,
+    ):
+        client.ehlo()
+        assert client.has_extn("pipelining") is pipelining
+
+
 def test_it_ends_with_its_input(tmp_path: Path) -> None:
     with program(str(tmp_path / "log")) as process:
         assert process.stdin is not None
@@ -152,8 +162,9 @@ def test_it_outlives_who_sends(tmp_path: Path) -> None:
     assert accepted == [f"{i}@y.test" for i in range(len(accepted))]
 
 
-def test_wrong_usage() -> None:
-    with program() as process:
+@pytest.mark.parametrize("arguments", [[], ["log", "log"], ["log", "--chunking", "--slow"]])
+def test_wrong_usage(arguments: list[str]) -> None:
+    with program(*arguments) as process:
         assert process.wait(DEADLINE) == 64
         assert process.stderr is not None
         assert process.stderr.read().startswith(b"usage: ")

@@ -19,9 +19,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import count
 from types import TracebackType
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from .session import Session
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 HOST = "127.0.0.1"
 BACKLOG = 1000
@@ -100,8 +103,11 @@ class Log:
 class ThrottlingServer:
     """A server on `port` of 127.0.0.1, for as long as the with block.
 
-    messages_per_connection: the next MAIL hears 421. idle_seconds: silence for so long ends the
-    session with 451 (Amazon SES). recipients_per_transaction: the next RCPT hears 452.
+    messages_per_connection: the next MAIL hears 421. mails_per_connection: each MAIL after so many
+    messages hears 452, and the connection stays open (OpenSMTPD). refuse_mail: the reply to MAIL
+    from a sender, None to take it; the connection knows how many messages it has brought.
+    idle_seconds: silence for so long ends the session with 451 (Amazon SES).
+    recipients_per_transaction: the next RCPT hears 452.
     greylist_seconds: each recipient hears 451 until so much time has passed since its first try.
     max_connections: at once; the next one hears 421 for a greeting. refuse: the reply to RCPT of a
     recipient, None to take it. rate_limit: so many messages in so many seconds; the next one hears
@@ -112,6 +118,8 @@ class ThrottlingServer:
         self,
         *,
         messages_per_connection: int | None = None,
+        mails_per_connection: int | None = None,
+        refuse_mail: Callable[[str, Connection], str | None] | None = None,
         idle_seconds: float | None = None,
         recipients_per_transaction: int | None = None,
         greylist_seconds: float | None = None,
@@ -123,6 +131,8 @@ class ThrottlingServer:
         chunking: bool = True,
     ) -> None:
         self.messages_per_connection = messages_per_connection
+        self.mails_per_connection = mails_per_connection
+        self.refuse_mail = refuse_mail
         self.idle_seconds = idle_seconds
         self.recipients_per_transaction = recipients_per_transaction
         self.greylist_seconds = greylist_seconds
@@ -134,7 +144,7 @@ class ThrottlingServer:
         self.chunking = chunking
         self.log = Log()
         self.port = 0
-        self.open: set[_ThrottlingSession] = set()
+        self.open: set[ThrottlingSession] = set()
         """The sessions that are not over."""
         self.numbers = count(1)
         self._granted: deque[float] = deque()
@@ -146,7 +156,7 @@ class ThrottlingServer:
     def url(self) -> str:
         return f"smtp://{HOST}:{self.port}"
 
-    def __enter__(self) -> ThrottlingServer:
+    def __enter__(self) -> Self:
         self._thread.start()
         self._loop, self._stop, self.port = self._started.result(STOPPING_SECONDS)
         return self
@@ -162,6 +172,10 @@ class ThrottlingServer:
         # What the test saw is often but the echo of this.
         if self._errors:
             raise self._errors[0]
+
+    def session(self) -> ThrottlingSession:
+        """What serves the next connection; a subclass may have its own."""
+        return ThrottlingSession(self)
 
     def is_too_fast(self) -> bool:
         """Whether a message that came now would be one too many; if not, it is counted."""
@@ -189,9 +203,7 @@ class ThrottlingServer:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._note_error)
         stop = asyncio.Event()
-        server = await loop.create_server(
-            lambda: _ThrottlingSession(self), HOST, 0, backlog=BACKLOG
-        )
+        server = await loop.create_server(self.session, HOST, 0, backlog=BACKLOG)
         self._started.set_result((loop, stop, server.sockets[0].getsockname()[1]))
         await stop.wait()
         server.close()
@@ -209,7 +221,9 @@ class ThrottlingServer:
             self._errors.append(error)
 
 
-class _ThrottlingSession(Session):
+class ThrottlingSession(Session):
+    """A connection to that server."""
+
     def __init__(self, server: ThrottlingServer) -> None:
         super().__init__(pipelining=server.pipelining, chunking=server.chunking)
         self._server = server
@@ -235,6 +249,13 @@ class _ThrottlingSession(Session):
         limit = server.messages_per_connection
         if limit is not None and self._connection.messages >= limit:
             return self._refuse("421 4.7.0 too many messages in this session")
+        limit = server.mails_per_connection
+        if limit is not None and self._connection.messages >= limit:
+            return self._refuse("452 4.5.3 Too many recipients: Too many messages sent")
+        if server.refuse_mail is not None:
+            sender = self.command.partition(b"<")[2].partition(b">")[0].decode()
+            if (reply := server.refuse_mail(sender, self._connection)) is not None:
+                return self._refuse(reply)
         if server.rate_limit_at == "mail" and server.is_too_fast():
             return self._refuse("450 4.7.1 too much mail, slow down")
         return None

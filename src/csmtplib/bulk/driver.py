@@ -1,0 +1,157 @@
+"""Drives a run over sockets: in the caller's thread, and in another one while the caller's iterable
+waits."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+from ..drive.background import Source, Wake
+from .run import TURN_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .connections import PooledConnection, ThreadedConnections
+    from .job_queue import JobQueue
+    from .recorder import Recorder
+    from .run import Run
+    from .status import StopRequest
+
+# The longest that the caller is asked for jobs before those already taken are sent.
+_ASK_SECONDS = 0.02
+
+# How long messages in progress may take after the loop over the results was left.
+_DRAIN_SECONDS = 30.0
+
+
+class Driver:
+    """Drives a run, within a `with` statement: call turn() until it returns False, then finish().
+
+    After an exception, also in the midst of that, messages in progress finish first, as far as they
+    can. At the end, all that is recorded is brought to disk, which may raise JournalError.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        connections: ThreadedConnections,
+        recorder: Recorder,
+        stop: StopRequest,
+        jobs: Iterable[object],
+    ) -> None:
+        self._run = run
+        self._connections = connections
+        self._recorder = recorder
+        self._stop = stop
+        self._source = Source(jobs, self._turn_elsewhere, connections.waker)
+        self._is_sending = False  # whether connections are being used
+        # What the other thread has raised.
+        self._raised: BaseException | None = None
+
+    def __enter__(self) -> Driver:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        try:
+            if error is not None:
+                self._drain(error)
+        finally:
+            self._recorder.close()
+
+    def turn(self) -> bool:
+        """Ask for jobs, send and receive. Return False, and do nothing, if the run is over."""
+        run = self._run
+        if not run.goes_on():
+            return False
+        now, unix = time.monotonic(), time.time()
+        wanted = run.prepare(now, unix)
+        if wanted:
+            take_jobs(self._source, run.queue, wanted, unix)
+            if self._raised is not None:
+                raise self._raised from run.queue.error
+            now, unix = time.monotonic(), time.time()
+        self._perform(now, unix)
+        return True
+
+    def _turn_elsewhere(self, wake: Wake) -> bool:
+        """Do a turn in another thread, while the caller's is asked for jobs. Its results are
+        yielded when the caller has answered."""
+        try:
+            now, unix = time.monotonic(), time.time()
+            self._run.prepare(now, unix)
+            self._perform(now, unix, is_asking=True)
+        except BaseException as error:
+            self._raised = error
+        return self._raised is None
+
+    def _perform(self, now: float, unix: float, *, is_asking: bool = False) -> None:
+        run = self._run
+        run.record(now, unix)
+        self._is_sending = True
+        work = run.assign(now, is_asking=is_asking)
+        if work.connections:
+            self._connections.run(work.connections, work.seconds)
+        elif work.seconds > 0 and (is_asking or not self._recorder.deliveries):
+            self._connections.sleep(work.seconds)
+        run.collect(time.monotonic(), time.time())
+        self._is_sending = False
+
+    def finish(self) -> None:
+        """Report the messages that are not sent any more."""
+        self._source.close()
+        self._run.give_back(time.time())
+
+    def _drain(self, error: BaseException) -> None:
+        """Let messages in progress finish for a while, unless somebody wants the run to end now.
+        Then those that are left end as they stand: in doubt if their end may have left, else
+        queued."""
+        run = self._run
+        run.leave("the loop over the results was left")
+        # Whatever comes of this, the error is on its way to the caller.
+        with contextlib.suppress(BaseException):
+            self._source.close()
+        # A signal handler may have raised the error while a connection was being used, which then
+        # must not be used again.
+        is_at_once = self._is_sending or isinstance(error, KeyboardInterrupt)
+        end = time.monotonic() + (0.0 if is_at_once else _DRAIN_SECONDS)
+        with contextlib.suppress(BaseException):
+            while run.is_busy and (now := time.monotonic()) < end:
+                if self._stop.at_once:
+                    break
+                self._run_or_sleep(run.assign(now).connections)
+                run.collect(time.monotonic(), time.time())
+        run.give_up("interrupted", time.monotonic(), time.time())
+        with contextlib.suppress(Exception):
+            run.give_back(time.time())
+
+    def _run_or_sleep(self, connections: list[PooledConnection]) -> None:
+        if connections:
+            self._connections.run(connections, TURN_SECONDS)
+        else:
+            self._connections.sleep(TURN_SECONDS)
+
+
+def take_jobs(source: Source, queue: JobQueue, wanted: int, unix: float) -> None:
+    """Take so many jobs from the caller; from a source that is slow only one at a time, as the jobs
+    already taken are sent first."""
+    source.at = time.monotonic()
+    end = source.at + _ASK_SECONDS
+    for _ in range(wanted):
+        try:
+            item = source.take()
+        except StopIteration:
+            queue.end()
+            break
+        except BaseException as error:
+            # What was taken before is still to be reported.
+            queue.end(error)
+            source.close()
+            break
+        if source.is_slow:
+            queue.add(item, time.monotonic(), time.time())
+            break
+        queue.add(item, source.at, unix)
+        if source.at > end:
+            break

@@ -1,0 +1,66 @@
+"""Acknowledging replies at once, so that a server which waits for that goes on.
+
+A server that leaves Nagle's algorithm on and writes each reply by itself sends the second reply to
+a flight of commands only when the first is acknowledged. The client's system delays that, in the
+hope of a command to send it with: 40 ms on Linux, up to 200 ms on Windows. macOS acknowledges what
+is as short as a reply without delay (tcp_cc_delay_ack() in XNU's bsd/netinet/tcp_cc.c).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# Whether replies are acknowledged at once where the system has a way. Tests turn it off to see what
+# happens where there is none.
+is_quick = True
+
+_IS_WINDOWS = sys.platform == "win32"
+_OPTION: int | None = None if _IS_WINDOWS else getattr(socket, "TCP_QUICKACK", None)
+
+# socket.ioctl() refuses it, and Python has a name for it from 3.14 on only.
+_SIO_TCP_SET_ACK_FREQUENCY = 0x98000017
+
+
+def acknowledge(sock: Any) -> None:
+    """Acknowledges what was read from a socket, now. On Linux the system goes back to delays when
+    something is written: this is repeated for each flight of commands."""
+    if _OPTION is not None and is_quick:
+        # Unix sockets have no such option, and sockets of other makes not always the method.
+        with contextlib.suppress(OSError, AttributeError):
+            sock.setsockopt(socket.IPPROTO_TCP, _OPTION, 1)
+
+
+def prepare(sock: socket.socket) -> None:
+    """Make the system acknowledge at once whatever comes from a connected TCP socket, if that can
+    be asked for once and for all."""
+    if _IS_WINDOWS and is_quick:
+        with contextlib.suppress(OSError, AttributeError):
+            set_ack_frequency(sock, 1)
+
+
+def set_ack_frequency(sock: socket.socket, segments: int) -> None:
+    """Make Windows acknowledge every so many segments, or after a while."""
+    import ctypes
+    from ctypes import byref, c_size_t, c_ulong, c_void_p, sizeof
+
+    ioctl = ctypes.WinDLL("ws2_32").WSAIoctl  # type: ignore[attr-defined]
+    # Handles and pointers are longer than what ctypes takes an int for.
+    ioctl.argtypes = (c_size_t, c_ulong, c_void_p, c_ulong, c_void_p, c_ulong, *(c_void_p,) * 3)
+    value, returned = c_ulong(segments), c_ulong()
+    ioctl(
+        sock.fileno(),
+        _SIO_TCP_SET_ACK_FREQUENCY,
+        byref(value),
+        sizeof(value),
+        None,
+        0,
+        byref(returned),
+        None,
+        None,
+    )

@@ -1,0 +1,350 @@
+"""Runs connections in another thread while the caller's iterable is slow to give the next item, and
+so keeps the caller's thread busy."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from ..protocol import limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+# What our threads are called.
+THREAD = "csmtplib"
+
+# An item that takes more seconds is slow. What was taken before it is sent at once, and while the
+# next one is asked for, the other thread has the connections from the start.
+_SLOW = 0.001
+
+# How often the other thread looks whether the same item is still being asked for, as nobody tells
+# it. So it takes over within twice that time.
+_TICK = 0.015
+
+# Seconds without work after which the other thread ends. A later item has another started.
+_LINGER = 0.3
+
+# Seconds for which the caller waits for the other thread to take over. Code of the caller's that
+# does not give way (to the GIL's next owner) would keep it from doing so before the item is there.
+_BEGIN = 0.005
+
+# Without the GIL a thread may not see at once what another has set, unless both have had a lock.
+_HAS_NO_GIL = not getattr(sys, "_is_gil_enabled", lambda: True)()
+
+# Their items are there.
+_COLLECTIONS: tuple[Iterable[object], ...] = ([], (), deque(), {}, {}.values(), {}.items(), set())
+_NEVER_SLOW = frozenset(type(iter(each)) for each in _COLLECTIONS)
+
+
+class Wake:
+    """Ends the wait for sockets in another thread: something can be read from `sock` then."""
+
+    def __init__(self) -> None:
+        self.sock, self._other = socket.socketpair()
+        self.sock.setblocking(False)
+        self._other.setblocking(False)
+        self._is_set = False
+
+    def set(self) -> None:
+        """Ends the wait, or else the next one. For any thread."""
+        # Before, as sending gives the loop its turn, which would go round and round until this
+        # thread has its own again; and after, as who looks in between finds nothing to take out.
+        self._is_set = True
+        with contextlib.suppress(OSError):
+            self._other.send(b"\0")
+        self._is_set = True
+
+    def clear(self) -> None:
+        """Takes back what set() has done. For the thread that waits."""
+        if self._is_set:
+            self.wait(0)
+
+    def wait(self, seconds: float) -> None:
+        """Waits for set(), for at most so many seconds, and takes it back."""
+        self._is_set = False
+        self.sock.settimeout(seconds)
+        try:
+            self.sock.recv(limits.RECEIVE_OCTETS)
+        except (TimeoutError, BlockingIOError):
+            pass
+        finally:
+            self.sock.settimeout(0)
+
+    def close(self) -> None:
+        self.sock.close()
+        self._other.close()
+
+
+class Signal:
+    """Like a threading.Event, for one thread that waits; wait() clears it.
+
+    An exception such as KeyboardInterrupt may come at any bytecode of the caller's thread. An
+    Event, like the standard library's executors, futures and queues, acquires a lock in Python
+    code, and if interrupted there never releases it. A bare lock does not have that problem.
+    """
+
+    def __init__(self) -> None:
+        self._unset = threading.Lock()
+        self._unset.acquire()
+
+    def set(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it is set already
+            self._unset.release()
+
+    def clear(self) -> None:
+        self._unset.acquire(blocking=False)
+
+    def wait(self, seconds: float = -1) -> bool:
+        """Wait for set(), for at most this many seconds if they are not negative. Return whether it
+        came."""
+        return self._unset.acquire(timeout=seconds)
+
+
+class Source:
+    """The caller's iterable. It is asked in the caller's thread; if it is slow to answer, another
+    thread drives the connections meanwhile. The two never have them at the same time.
+
+    is_slow: whether the last item was slow, or the other thread has driven meanwhile. at: when that
+    item came, by the monotonic clock. The caller sets it when it has done something else since, as
+    an item's time counts from the one before.
+    """
+
+    def __init__(
+        self, iterable: Iterable[object], drive: Callable[[Wake], bool], wake: Wake | None = None
+    ) -> None:
+        """drive: is called in the other thread, again and again. It sends and receives until there
+        is something to read from the Wake it is given, for a second at most; it returns whether
+        there may be more to do before the next item, and does not raise. wake: the one to use, if
+        there is one already."""
+        self.is_slow = False
+        self.at = time.monotonic()
+        self.drive = drive
+        self.wake = wake
+        self._items: Iterator[object] = iter(iterable)
+        self._never_slow = type(self._items) in _NEVER_SLOW
+        self._was_long = False
+        self._driver: _Driver | None = None
+        # Who has the connections. Flags, as an interrupt may come between any two steps of take(),
+        # and a flag can be set again; and as to take a lock for each item costs more than an item.
+        # The caller sets _is_lent, then looks at _has_driven, the other thread the other way round.
+        self._is_lent = self._is_driving = self._has_driven = self._is_closed = False
+        self._gate = threading.Lock()
+
+    def take(self) -> object:
+        """Returns the next item. Raises what the iterable raises, StopIteration at its end. After
+        any other exception, close() comes next."""
+        if self._never_slow:
+            self.at = time.monotonic()
+            return next(self._items)
+        begun = self.at
+        self._is_lent = True
+        try:
+            if self._driver is None or self._was_long:
+                self._call()
+                begun = time.monotonic()
+            return next(self._items)
+        finally:
+            at = time.monotonic()
+            self._was_long = self.is_slow = at - begun > _SLOW
+            self.at = at
+            self._is_lent = False
+            if self._has_driven or _HAS_NO_GIL:
+                self._take_back()
+
+    def close(self) -> None:
+        """Make the other thread leave the connections alone for good. They are the caller's when
+        this returns, and when an interrupt makes it raise."""
+        interrupt: BaseException | None = None
+        self._is_closed = True
+        while True:
+            try:
+                self._take_back()
+                break
+            except BaseException as error:
+                interrupt = error
+        driver, self._driver = self._driver, None
+        if driver is not None:
+            driver.park(self)
+        if interrupt is not None:
+            raise interrupt
+
+    def _call(self) -> None:
+        if self._driver is None:
+            self._hire()
+        driver = self._driver
+        if self._was_long and driver is not None:
+            # This one will be so, too.
+            driver.begun.clear()
+            driver.called.set()
+            driver.begun.wait(_BEGIN)
+
+    def _hire(self) -> None:
+        with self._gate:
+            try:
+                self._driver = self._driver or _hired(self)
+            except RuntimeError:
+                # No thread can be started here: the connections wait for the items.
+                self._never_slow = True
+
+    def _take_back(self) -> None:
+        with self._gate:
+            self._is_lent = False
+        while self._is_driving:
+            driver = self._driver
+            assert driver is not None
+            (self.wake or driver.wake).set()
+            if not driver.ended.wait(1.0) and not driver.is_alive():
+                # This is another process, which was forked meanwhile.
+                self._is_driving = False
+        self.is_slow = self.is_slow or self._has_driven
+        self._has_driven = False
+
+    # For the other thread
+
+    def is_waited_for(self, at: float) -> bool:
+        """Return whether an item is asked for that was asked for already at that `at`."""
+        return self._is_lent and self.at == at
+
+    def begin(self, driver: _Driver) -> bool:
+        """Takes the connections, if the caller has lent them."""
+        with self._gate:
+            self._is_driving = self._has_driven = True
+            if not self._is_lent or self._is_closed:
+                self._is_driving = self._has_driven = False
+                return False
+            # Who hired it may have been interrupted before he knew.
+            self._driver = driver
+            driver.ended.clear()
+        driver.begun.set()
+        return True
+
+    def drive_on(self, wake: Wake) -> None:
+        """Drives as long as the connections are lent, and there is something to do."""
+        while self._is_lent and self.drive(wake):
+            time.sleep(0)  # where threads are green, others run only now
+
+    def end(self, driver: _Driver) -> None:
+        """Gives the connections back."""
+        with self._gate:
+            self._is_driving = False
+        driver.ended.set()
+
+    def leave(self, driver: _Driver, at: float, *, is_served: bool) -> bool:
+        """Lets the other thread go, unless there is an item to drive for. is_served: there is not,
+        if it is the one at that `at`."""
+        with self._gate:
+            # In this order: who asks meanwhile sees that there is no driver, or is seen here.
+            self._driver = None
+            if self.at == at and (is_served or not self._is_lent):
+                return True
+            self._driver = driver
+            return False
+
+
+class _Driver:
+    """The other thread, for one source after another.
+
+    called: makes it look at once. begun, ended: what it has done for a source.
+    """
+
+    def __init__(self) -> None:
+        self.wake = Wake()
+        self.called = Signal()
+        self.begun = Signal()
+        self.ended = Signal()
+        self.source: Source | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread. Raises RuntimeError if no thread can be started."""
+        self._thread = in_thread(self._run)
+
+    def is_alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def park(self, source: Source) -> None:
+        """Leaves a source; there may be another soon."""
+        with _parking:
+            if self.source is source:
+                self.source = None
+                if self not in _parked:
+                    _parked.append(self)
+
+    def _run(self) -> None:
+        # By itself, as who starts it may be interrupted.
+        self._thread = threading.current_thread()
+        # What nothing is left to do for before the next item: a source, at what time.
+        served: tuple[Source | None, float] = (None, 0.0)
+        rested = time.monotonic()
+        while True:
+            source = self.source
+            at = 0.0 if source is None else source.at
+            is_called = self.called.wait(_TICK)
+            if source is not self.source:
+                continue
+            now = time.monotonic()
+            if source is not None and is_called:
+                at = source.at
+            is_served = served == (source, at)
+            if source is not None and not is_served:
+                if (is_called or source.is_waited_for(at)) and source.begin(self):
+                    served = source, source.at
+                    try:
+                        source.drive_on(source.wake or self.wake)
+                    finally:
+                        source.end(self)
+                    rested = time.monotonic()
+                elif source.at != at:
+                    rested = now
+            if now - rested > _LINGER and self._leave(source, at, is_served=is_served):
+                self.wake.close()
+                return
+
+    def _leave(self, source: Source | None, at: float, *, is_served: bool) -> bool:
+        if source is not None:
+            return source.leave(self, at, is_served=is_served)
+        with _parking:
+            if self.source is not None:
+                return False
+            if self in _parked:
+                _parked.remove(self)
+            return True
+
+
+# Those that have no source. To start a thread takes as long as to send a dozen messages.
+_parked: list[_Driver] = []
+_parking = threading.Lock()
+
+
+def _hired(source: Source) -> _Driver:
+    """Return a driver for a source. Raises RuntimeError if no thread can be started."""
+    with _parking:
+        while _parked:
+            driver = _parked[-1]
+            if driver.is_alive():
+                driver.source = source
+                return _parked.pop()
+            # Of the process that this one was forked from.
+            _parked.pop().wake.close()
+    driver = _Driver()
+    driver.source = source
+    driver.start()
+    return driver
+
+
+def in_thread(function: Callable[..., object], *arguments: object) -> threading.Thread:
+    """Start a thread that calls a function, and that a process at its end does not wait for. Raises
+    RuntimeError if none can be started."""
+    try:
+        thread = threading.Thread(target=function, name=THREAD, args=arguments, daemon=True)
+    except RuntimeError:
+        # A subinterpreter has no such threads.
+        thread = threading.Thread(target=function, name=THREAD, args=arguments)
+    thread.start()
+    return thread

@@ -1,0 +1,131 @@
+"""The results that senders give: of one message, and of many as they are asked for."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from ..kernel.transaction import CONTENT, IN_DOUBT, MAIL, RCPT
+from .outcome import Outcome, Reply, State, answered
+
+if TYPE_CHECKING:
+    # Answers that are for one recipient alone, by its place in the transaction.
+    Others: TypeAlias = dict[int, tuple[int, tuple[int, bytes]]]
+
+    # One transaction: its recipients by index (None for all), stage, reply, those with an answer of
+    # their own, and the fault if there is no reply.
+    Part: TypeAlias = tuple[Sequence[int] | None, int, tuple[int, bytes] | None, Others, str | None]
+
+Item = TypeVar("Item")
+
+
+class Result:
+    """The result of one message.
+
+    mail: as the caller handed it over. recipients: those of its envelope. error: why it could not
+    be sent as it is, None if it could; of such a message nothing was sent.
+    """
+
+    __slots__ = ("_parts", "error", "mail", "recipients")
+
+    def __init__(self, mail: object, parts: list[Any]) -> None:
+        self.mail = mail
+        self.recipients: Sequence[str] = ()
+        self.error: Exception | None = None
+        # Of its transactions, to which the sender adds.
+        self._parts: list[Part] = parts
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the server has accepted the message for every recipient."""
+        if len(self._parts) == 1:
+            _, stage, reply, others, _ = self._parts[0]
+            if not others:
+                return stage == CONTENT and 200 <= reply[0] <= 299  # type: ignore[index]
+        outcomes = self.outcomes
+        return bool(outcomes) and all(each.state is State.ACCEPTED for each in outcomes)
+
+    @property
+    def accepted_reply(self) -> Reply | None:
+        """The reply by which the server has accepted the message for its only recipient, else
+        None."""
+        if len(self.recipients) == 1 and len(self._parts) == 1:
+            _, stage, reply, others, _ = self._parts[0]
+            if reply is not None and stage == CONTENT and not others and 200 <= reply[0] <= 299:
+                # This is how a named tuple makes itself.
+                return tuple.__new__(Reply, reply)
+        return None
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """An outcome for each recipient, in order; of a message whose recipients are unknown, one
+        for "", which has the error."""
+        if self.error is not None:
+            reason = str(self.error) or type(self.error).__name__
+            recipients = self.recipients or ("",)
+            return tuple(Outcome(each, State.REJECTED, fault=reason) for each in recipients)
+        outcomes: dict[int, Outcome] = {}
+        for indices, stage, reply, others, fault in self._parts:
+            for place, index in enumerate(
+                range(len(self.recipients)) if indices is None else indices
+            ):
+                its_stage, its_reply = others.get(place, (stage, reply))
+                recipient = self.recipients[index]
+                if its_reply is None:
+                    state = State.IN_DOUBT if its_stage == IN_DOUBT else State.DEFERRED
+                    outcomes[index] = Outcome(recipient, state, fault=fault)
+                else:
+                    outcomes[index] = answered(
+                        recipient,
+                        Reply(*its_reply),
+                        to_rcpt=its_stage == RCPT,
+                        to_mail=its_stage == MAIL,
+                    )
+        return tuple(outcomes[index] for index in range(len(self.recipients)))
+
+    def __repr__(self) -> str:
+        return f"<Result {'; '.join(map(str, self.outcomes))}>"
+
+
+class Lazy(Generator[Item, None, None]):
+    """A generator that issues a RuntimeWarning if it is dropped before it has begun: a caller that
+    ignores what the function returns believes that the work is done."""
+
+    def __init__(self, generator: Generator[Item, None, None], function: str) -> None:
+        """function: the one that returns it, for the warning."""
+        self._has_begun = False
+        self._function = function
+        self._generator = generator
+
+    def __iter__(self) -> Generator[Item, None, None]:
+        # The generator itself, so that a loop over it costs nothing more.
+        self._has_begun = True
+        return self._generator
+
+    def __next__(self) -> Item:
+        self._has_begun = True
+        return next(self._generator)
+
+    def send(self, value: None, /) -> Item:
+        self._has_begun = True
+        return self._generator.send(value)
+
+    def throw(self, *error: Any) -> Item:
+        self._has_begun = True
+        return self._generator.throw(*error)
+
+    def close(self) -> None:
+        """Ends it. One that has not begun is not going to, which is then on purpose."""
+        self._has_begun = True
+        self._generator.close()
+
+    def __del__(self) -> None:
+        if not self._has_begun:
+            warnings.warn(
+                f"the results of {self._function} were never asked for, so nothing was sent: "
+                "iterate over them",
+                RuntimeWarning,
+                stacklevel=2,
+                source=self,
+            )
