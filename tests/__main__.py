@@ -1,4 +1,4 @@
-"""Runs the tests once for each implementation, side by side: `python -m tests [pytest options]`.
+"""Runs the tests once for each implementation: `python -m tests [pytest options]`.
 
 The compiled kernels are left out only where they were not built, which is said, and fails with CI
 set. CSMTPLIB_IMPL chooses one of the two.
@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
 import sys
 from pathlib import Path
-from subprocess import STDOUT, Popen
-from tempfile import TemporaryFile
-from typing import IO
 
-# What is about C sources alone, and so the same for both.
-WITHOUT_PYTHON = ["--ignore=tests/c", "--ignore=tests/fuzz", "--ignore=tests/benchmarks"]
+# What does not use the kernels is tested with the first implementation only.
+WITHOUT_KERNELS = [f"--ignore=tests/{each}" for each in ("c", "fuzz", "benchmarks")]
 
 
 def implementations() -> list[str]:
@@ -28,27 +26,21 @@ def implementations() -> list[str]:
     return ["python"]
 
 
-def start(implementation: str, options: list[str], output: IO[bytes] | None) -> Popen[bytes]:
-    """The tests of one implementation, in a process of their own."""
-    return Popen(
-        [sys.executable, "-m", "pytest", *options],
-        cwd=Path(__file__).parent.parent,
-        env=os.environ | {"CSMTPLIB_IMPL": implementation},
-        stdout=output,
-        stderr=STDOUT if output else None,
-    )
+def in_parallel() -> list[str]:
+    """The options that spread the test files over the processors."""
+    # Tests wait for a server or a clock now and then, so one more than there are processors. A file
+    # stays together: its tests share the server that its fixtures started.
+    return ["-n", str((os.cpu_count() or 1) + 1), "--dist", "loadfile"]
 
 
 def main() -> int:
-    options = sys.argv[1:]
-    first, *others = implementations()
-    with TemporaryFile() as output:
-        # The first is seen as it runs, the other when both are done.
-        runs = {first: start(first, options, None)}
-        runs |= {each: start(each, [*options, *WITHOUT_PYTHON], output) for each in others}
-        failed = [each for each, process in runs.items() if process.wait()]
-        output.seek(0)
-        print(output.read().decode(errors="replace"), flush=True)
+    failed = []
+    for number, implementation in enumerate(implementations()):
+        left_out = WITHOUT_KERNELS if number else []
+        tests = [sys.executable, "-m", "pytest", *in_parallel(), *left_out, *sys.argv[1:]]
+        environment = os.environ | {"CSMTPLIB_IMPL": implementation}
+        if subprocess.call(tests, cwd=Path(__file__).parent.parent, env=environment):
+            failed.append(implementation)
     if failed:
         print(f"Failed: the tests of {' and '.join(failed)}")
     return 1 if failed else 0
