@@ -28,9 +28,9 @@ def implementations() -> list[str]:
 
 def in_parallel() -> list[str]:
     """The options that spread the test files over the processors."""
-    # Tests wait for a server or a clock now and then, so one more than there are processors. A file
-    # stays together: its tests share the server that its fixtures started.
-    return ["-n", str((os.cpu_count() or 1) + 1), "--dist", "loadfile"]
+    # Tests wait for servers and clocks half of their time. Those of a file stay together: they share
+    # the servers that their fixtures started.
+    return ["-n", str(2 * (os.cpu_count() or 1)), "--dist", "loadfile"]
 
 
 def main() -> int:

@@ -27,6 +27,14 @@ sys.exit(main())
 """
 
 
+def _environment() -> dict[str, str]:
+    """Return the variables of a process that is to believe its terminal about its size."""
+    environment = os.environ | {"CSMTPLIB_IMPL": csmtplib.implementation}
+    for each in ("COLUMNS", "LINES"):
+        environment.pop(each, None)
+    return environment
+
+
 class Terminal:
     """Runs `csmtplib` with a terminal for its standard error, and its standard output too if that
     is asked for; else that is in `out` at the end."""
@@ -44,7 +52,7 @@ class Terminal:
         self.process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, *arguments],
             cwd=cwd,
-            env=os.environ | {"CSMTPLIB_IMPL": csmtplib.implementation},
+            env=_environment(),
             stdin=subprocess.DEVNULL,
             text=True,
             **streams,
