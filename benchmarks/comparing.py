@@ -81,7 +81,7 @@ def one_round(panel: Panel, endpoint: Endpoint, contender: Contender, result: Re
         raise ContenderFailed(f"{report['accepted']} of {job.count} messages were accepted")
     if endpoint.taken and endpoint.taken() - before != report["accepted"]:
         raise ContenderFailed(f"the server took {endpoint.taken() - before} messages")
-    endpoint.settle()
+    endpoint.complete()
     return report
 
 

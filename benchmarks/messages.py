@@ -32,7 +32,7 @@ LINE = b"It was a bright cold day in April, and the clocks were striking thirtee
 
 
 def messages(count: int, size: int) -> Iterator[Message]:
-    """Yield `count` messages of about `size` octets, CRLF line ends, with one recipient each."""
+    """Yield `count` messages of about `size` bytes, CRLF line ends, with one recipient each."""
     body = LINE * max(1, round((size - len(HEADER)) / len(LINE)))
     sender = SENDER.encode()
     for number in range(count):

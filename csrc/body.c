@@ -11,12 +11,12 @@ void csmtp_body_init(csmtp_body *body, unsigned changes)
     body->ended = true;
 }
 
-void csmtp_body_skip(csmtp_body *body, const uint8_t *octets, size_t count)
+void csmtp_body_skip(csmtp_body *body, const uint8_t *bytes, size_t count)
 {
     if (count == 0)
         return;
-    bool after_cr = (count > 1 ? octets[count - 2] : body->last) == '\r';
-    body->last = octets[count - 1];
+    bool after_cr = (count > 1 ? bytes[count - 2] : body->last) == '\r';
+    body->last = bytes[count - 1];
     body->ended = body->last == '\n' && (after_cr || (body->changes & CSMTP_BODY_CRLF));
 }
 
@@ -48,53 +48,53 @@ static inline size_t insert(unsigned changes, uint8_t before, uint8_t here, uint
     return count;
 }
 
-size_t csmtp_body_growth_scalar(const csmtp_body *body, const uint8_t *octets, size_t count)
+size_t csmtp_body_growth_scalar(const csmtp_body *body, const uint8_t *bytes, size_t count)
 {
     uint8_t before = body->last;
     size_t growth = 0;
     for (size_t i = 0; i < count; i++) {
         uint8_t inserted[2];
-        growth += insert(body->changes, before, octets[i], inserted);
-        before = octets[i];
+        growth += insert(body->changes, before, bytes[i], inserted);
+        before = bytes[i];
     }
     return growth;
 }
 
-size_t csmtp_body_encode_scalar(csmtp_body *body, const uint8_t *octets, size_t count,
+size_t csmtp_body_encode_scalar(csmtp_body *body, const uint8_t *bytes, size_t count,
                                 uint8_t *out)
 {
     const unsigned changes = body->changes;
     uint8_t before = body->last, *next = out;
     for (size_t i = 0; i < count; i++) {
-        next += insert(changes, before, octets[i], next);
-        *next++ = before = octets[i];
+        next += insert(changes, before, bytes[i], next);
+        *next++ = before = bytes[i];
     }
-    csmtp_body_skip(body, octets, count);
+    csmtp_body_skip(body, bytes, count);
     return (size_t)(next - out);
 }
 
-void csmtp_body_survey_init(csmtp_body_survey *survey)
+void csmtp_body_scan_init(csmtp_body_scan *scan)
 {
-    survey->line = 0;
-    survey->longest_line = 0;
-    survey->has_nul = false;
-    survey->has_8bit = false;
+    scan->line = 0;
+    scan->longest_line = 0;
+    scan->has_nul = false;
+    scan->has_8bit = false;
 }
 
-static void measure(csmtp_body_survey *survey, size_t line)
+static void measure(csmtp_body_scan *scan, size_t line)
 {
-    survey->line = line;
-    if (line > survey->longest_line)
-        survey->longest_line = line;
+    scan->line = line;
+    if (line > scan->longest_line)
+        scan->longest_line = line;
 }
 
-void csmtp_body_survey_add_scalar(csmtp_body_survey *survey, const uint8_t *octets, size_t count)
+void csmtp_body_scan_add_scalar(csmtp_body_scan *scan, const uint8_t *bytes, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        bool ends_line = octets[i] == '\r' || octets[i] == '\n';
-        measure(survey, ends_line ? 0 : survey->line + 1);
-        survey->has_nul |= octets[i] == 0;
-        survey->has_8bit |= octets[i] > 127;
+        bool ends_line = bytes[i] == '\r' || bytes[i] == '\n';
+        measure(scan, ends_line ? 0 : scan->line + 1);
+        scan->has_nul |= bytes[i] == 0;
+        scan->has_8bit |= bytes[i] > 127;
     }
 }
 
@@ -104,16 +104,16 @@ enum { VECTOR = 16, BLOCK = 4 * VECTOR };
 
 /* What insert() finds, for sixteen bytes at once. */
 typedef struct {
-    octets16 breaks; /* half a line end: CR is missing before LF, or LF after CR */
-    octets16 dots;
+    bytes16 breaks; /* half a line end: CR is missing before LF, or LF after CR */
+    bytes16 dots;
 } gaps;
 
-/* Also reads octets[-1]. line_cr is the CR that ends a line. */
-static inline gaps find_gaps(const uint8_t *octets, octets16 line_cr)
+/* Also reads bytes[-1]. line_cr is the CR that ends a line. */
+static inline gaps find_gaps(const uint8_t *bytes, bytes16 line_cr)
 {
-    const octets16 lf = all16('\n'), dot = all16('.');
-    octets16 here = load16(octets), before = load16(octets - 1);
-    octets16 after_cr = equal16(before, line_cr), after_lf = equal16(before, lf);
+    const bytes16 lf = all16('\n'), dot = all16('.');
+    bytes16 here = load16(bytes), before = load16(bytes - 1);
+    bytes16 after_cr = equal16(before, line_cr), after_lf = equal16(before, lf);
     gaps found = {
         xor16(after_cr, equal16(here, lf)),
         and16(or16(after_cr, after_lf), equal16(here, dot)),
@@ -122,24 +122,24 @@ static inline gaps find_gaps(const uint8_t *octets, octets16 line_cr)
 }
 
 /* Without CRLF no CR ends a line; then the breaks mean nothing and are not used. */
-static inline octets16 line_cr_of(const csmtp_body *body)
+static inline bytes16 line_cr_of(const csmtp_body *body)
 {
     return all16(body->changes & CSMTP_BODY_CRLF ? '\r' : '\n');
 }
 
-size_t csmtp_body_growth(const csmtp_body *body, const uint8_t *octets, size_t count)
+size_t csmtp_body_growth(const csmtp_body *body, const uint8_t *bytes, size_t count)
 {
     if (count <= VECTOR)
-        return csmtp_body_growth_scalar(body, octets, count);
+        return csmtp_body_growth_scalar(body, bytes, count);
 
-    const octets16 line_cr = line_cr_of(body);
-    size_t growth = csmtp_body_growth_scalar(body, octets, 1), done = 1;
+    const bytes16 line_cr = line_cr_of(body);
+    size_t growth = csmtp_body_growth_scalar(body, bytes, 1), done = 1;
     for (size_t vectors = (count - 1) / VECTOR; vectors > 0;) {
         /* Each byte of the two sums counts to 255. */
         size_t batch = vectors < 255 ? vectors : 255;
-        octets16 breaks = all16(0), dots = all16(0);
+        bytes16 breaks = all16(0), dots = all16(0);
         for (size_t stop = done + batch * VECTOR; done < stop; done += VECTOR) {
-            gaps found = find_gaps(octets + done, line_cr);
+            gaps found = find_gaps(bytes + done, line_cr);
             breaks = subtract16(breaks, found.breaks);
             dots = subtract16(dots, found.dots);
         }
@@ -151,31 +151,31 @@ size_t csmtp_body_growth(const csmtp_body *body, const uint8_t *octets, size_t c
     }
 
     csmtp_body rest = *body;
-    csmtp_body_skip(&rest, octets, done);
-    return growth + csmtp_body_growth_scalar(&rest, octets + done, count - done);
+    csmtp_body_skip(&rest, bytes, done);
+    return growth + csmtp_body_growth_scalar(&rest, bytes + done, count - done);
 }
 
-static inline void copy_block(uint8_t *out, const uint8_t *octets)
+static inline void copy_block(uint8_t *out, const uint8_t *bytes)
 {
     for (size_t i = 0; i < BLOCK; i += VECTOR)
-        store16(out + i, load16(octets + i));
+        store16(out + i, load16(bytes + i));
 }
 
-size_t csmtp_body_encode(csmtp_body *body, const uint8_t *octets, size_t count, uint8_t *out)
+size_t csmtp_body_encode(csmtp_body *body, const uint8_t *bytes, size_t count, uint8_t *out)
 {
     if (count <= 2 * BLOCK)
-        return csmtp_body_encode_scalar(body, octets, count, out);
+        return csmtp_body_encode_scalar(body, bytes, count, out);
 
-    const octets16 line_cr = line_cr_of(body);
+    const bytes16 line_cr = line_cr_of(body);
     const uint64_t wants_breaks = body->changes & CSMTP_BODY_CRLF ? UINT64_MAX : 0;
     const uint64_t wants_dots = body->changes & CSMTP_BODY_DOTS ? UINT64_MAX : 0;
-    uint8_t *next = out + csmtp_body_encode_scalar(body, octets, 1, out);
+    uint8_t *next = out + csmtp_body_encode_scalar(body, bytes, 1, out);
     size_t done = 1;
 
     /* Copies a whole block from each gap on, and overwrites what was too much: that is faster than
      * to find the length of each run. So two blocks must be left to read and to write. */
     for (; count - done >= 2 * BLOCK; done += BLOCK) {
-        const uint8_t *block = octets + done;
+        const uint8_t *block = bytes + done;
         gaps a = find_gaps(block, line_cr), b = find_gaps(block + VECTOR, line_cr);
         gaps c = find_gaps(block + 2 * VECTOR, line_cr), d = find_gaps(block + 3 * VECTOR, line_cr);
         uint64_t breaks = bits64(a.breaks, b.breaks, c.breaks, d.breaks) & wants_breaks;
@@ -196,20 +196,20 @@ size_t csmtp_body_encode(csmtp_body *body, const uint8_t *octets, size_t count, 
         next += BLOCK;
     }
 
-    csmtp_body_skip(body, octets, done);
-    next += csmtp_body_encode_scalar(body, octets + done, count - done, next);
+    csmtp_body_skip(body, bytes, done);
+    next += csmtp_body_encode_scalar(body, bytes + done, count - done, next);
     return (size_t)(next - out);
 }
 
-void csmtp_body_survey_add(csmtp_body_survey *survey, const uint8_t *octets, size_t count)
+void csmtp_body_scan_add(csmtp_body_scan *scan, const uint8_t *bytes, size_t count)
 {
-    const octets16 cr = all16('\r'), lf = all16('\n'), nul = all16(0);
-    octets16 nuls = nul, seen = nul;
+    const bytes16 cr = all16('\r'), lf = all16('\n'), nul = all16(0);
+    bytes16 nuls = nul, seen = nul;
     size_t done = 0;
     for (; count - done >= BLOCK; done += BLOCK) {
-        octets16 ends[BLOCK / VECTOR];
+        bytes16 ends[BLOCK / VECTOR];
         for (size_t i = 0; i < BLOCK / VECTOR; i++) {
-            octets16 here = load16(octets + done + i * VECTOR);
+            bytes16 here = load16(bytes + done + i * VECTOR);
             ends[i] = or16(equal16(here, cr), equal16(here, lf));
             nuls = or16(nuls, equal16(here, nul));
             seen = or16(seen, here);
@@ -218,32 +218,32 @@ void csmtp_body_survey_add(csmtp_body_survey *survey, const uint8_t *octets, siz
         size_t from = 0;
         for (; todo != 0; todo &= todo - 1) {
             size_t at = lowest_bit(todo);
-            measure(survey, survey->line + at - from);
-            survey->line = 0;
+            measure(scan, scan->line + at - from);
+            scan->line = 0;
             from = at + 1;
         }
-        measure(survey, survey->line + BLOCK - from);
+        measure(scan, scan->line + BLOCK - from);
     }
-    survey->has_nul |= sum16(nuls) > 0;
-    survey->has_8bit |= sum16(and16(seen, all16(0x80))) > 0;
-    csmtp_body_survey_add_scalar(survey, octets + done, count - done);
+    scan->has_nul |= sum16(nuls) > 0;
+    scan->has_8bit |= sum16(and16(seen, all16(0x80))) > 0;
+    csmtp_body_scan_add_scalar(scan, bytes + done, count - done);
 }
 
 #else
 
-size_t csmtp_body_growth(const csmtp_body *body, const uint8_t *octets, size_t count)
+size_t csmtp_body_growth(const csmtp_body *body, const uint8_t *bytes, size_t count)
 {
-    return csmtp_body_growth_scalar(body, octets, count);
+    return csmtp_body_growth_scalar(body, bytes, count);
 }
 
-size_t csmtp_body_encode(csmtp_body *body, const uint8_t *octets, size_t count, uint8_t *out)
+size_t csmtp_body_encode(csmtp_body *body, const uint8_t *bytes, size_t count, uint8_t *out)
 {
-    return csmtp_body_encode_scalar(body, octets, count, out);
+    return csmtp_body_encode_scalar(body, bytes, count, out);
 }
 
-void csmtp_body_survey_add(csmtp_body_survey *survey, const uint8_t *octets, size_t count)
+void csmtp_body_scan_add(csmtp_body_scan *scan, const uint8_t *bytes, size_t count)
 {
-    csmtp_body_survey_add_scalar(survey, octets, count);
+    csmtp_body_scan_add_scalar(scan, bytes, count);
 }
 
 #endif

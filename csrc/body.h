@@ -28,26 +28,26 @@ typedef struct {
     size_t longest_line; /* length without the line end; CR and LF both end a line */
     bool has_nul;
     bool has_8bit;       /* a byte above 127 */
-} csmtp_body_survey;
+} csmtp_body_scan;
 
 void csmtp_body_init(csmtp_body *body, unsigned changes);
 
 /* Returns how many bytes csmtp_body_encode would add to these. 0 means that it would not change
  * them, whatever the previous chunk has left to write: the caller may send them without a copy, and
  * call csmtp_body_skip instead of csmtp_body_encode. */
-size_t csmtp_body_growth(const csmtp_body *body, const uint8_t *octets, size_t count);
-size_t csmtp_body_growth_scalar(const csmtp_body *body, const uint8_t *octets, size_t count);
+size_t csmtp_body_growth(const csmtp_body *body, const uint8_t *bytes, size_t count);
+size_t csmtp_body_growth_scalar(const csmtp_body *body, const uint8_t *bytes, size_t count);
 
 /* Updates body for these bytes as csmtp_body_encode does, but writes nothing. Takes the same time
  * for any count. */
-void csmtp_body_skip(csmtp_body *body, const uint8_t *octets, size_t count);
+void csmtp_body_skip(csmtp_body *body, const uint8_t *bytes, size_t count);
 
 /* Encodes the next chunk of a body and returns how many bytes it wrote. out must have room for
- * count + csmtp_body_growth() bytes, which is at most 2 * count + 1, and must not overlap octets.
+ * count + csmtp_body_growth() bytes, which is at most 2 * count + 1, and must not overlap bytes.
  * With CRLF, if the chunk ends in a lone CR, its LF is written with the next chunk, or by
  * csmtp_body_finish. */
-size_t csmtp_body_encode(csmtp_body *body, const uint8_t *octets, size_t count, uint8_t *out);
-size_t csmtp_body_encode_scalar(csmtp_body *body, const uint8_t *octets, size_t count,
+size_t csmtp_body_encode(csmtp_body *body, const uint8_t *bytes, size_t count, uint8_t *out);
+size_t csmtp_body_encode_scalar(csmtp_body *body, const uint8_t *bytes, size_t count,
                                 uint8_t *out);
 
 /* Ends the body: writes an LF that is missing, CR LF unless the output ends in it, and with DOTS
@@ -55,8 +55,8 @@ size_t csmtp_body_encode_scalar(csmtp_body *body, const uint8_t *octets, size_t 
  * */
 size_t csmtp_body_finish(csmtp_body *body, uint8_t out[5]);
 
-void csmtp_body_survey_init(csmtp_body_survey *survey);
-void csmtp_body_survey_add(csmtp_body_survey *survey, const uint8_t *octets, size_t count);
-void csmtp_body_survey_add_scalar(csmtp_body_survey *survey, const uint8_t *octets, size_t count);
+void csmtp_body_scan_init(csmtp_body_scan *scan);
+void csmtp_body_scan_add(csmtp_body_scan *scan, const uint8_t *bytes, size_t count);
+void csmtp_body_scan_add_scalar(csmtp_body_scan *scan, const uint8_t *bytes, size_t count);
 
 #endif

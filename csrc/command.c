@@ -3,12 +3,12 @@
 /* What a byte may be part of: an atom (RFC 5322 section 3.2.3), a domain label. */
 enum { ATEXT = 1, LABEL = 2 };
 
-static unsigned octet_class(uint8_t octet)
+static unsigned byte_class(uint8_t byte)
 {
-    uint8_t lower = octet | 0x20;
-    if ((lower >= 'a' && lower <= 'z') || (octet >= '0' && octet <= '9') || octet == '-')
+    uint8_t lower = byte | 0x20;
+    if ((lower >= 'a' && lower <= 'z') || (byte >= '0' && byte <= '9') || byte == '-')
         return ATEXT | LABEL;
-    switch (octet) {
+    switch (byte) {
     case '!': case '#': case '$': case '%': case '&': case '\'': case '*': case '+': case '/':
     case '=': case '?': case '^': case '_': case '`': case '{': case '|': case '}': case '~':
         return ATEXT;
@@ -17,10 +17,10 @@ static unsigned octet_class(uint8_t octet)
     }
 }
 
-size_t csmtp_find_control(const uint8_t *octets, size_t count)
+size_t csmtp_find_control(const uint8_t *bytes, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        if (octets[i] < 0x20 || octets[i] == 0x7f)
+        if (bytes[i] < 0x20 || bytes[i] == 0x7f)
             return i;
     }
     return count;
@@ -28,16 +28,16 @@ size_t csmtp_find_control(const uint8_t *octets, size_t count)
 
 /* Finds atoms or labels with single dots between them. Returns where they end, or 0 if there are
  * none. */
-static size_t dotted(const uint8_t *octets, size_t count, unsigned allowed)
+static size_t dotted(const uint8_t *bytes, size_t count, unsigned allowed)
 {
     size_t i = 0;
     bool after_dot = true;
     for (; i < count; i++) {
-        if (octets[i] == '.') {
+        if (bytes[i] == '.') {
             if (after_dot)
                 return 0;
             after_dot = true;
-        } else if (octet_class(octets[i]) & allowed) {
+        } else if (byte_class(bytes[i]) & allowed) {
             after_dot = false;
         } else {
             break;
@@ -46,11 +46,11 @@ static size_t dotted(const uint8_t *octets, size_t count, unsigned allowed)
     return after_dot ? 0 : i;
 }
 
-bool csmtp_is_plain_address(const uint8_t *octets, size_t count)
+bool csmtp_is_plain_address(const uint8_t *bytes, size_t count)
 {
-    size_t local = dotted(octets, count, ATEXT);
-    if (local == 0 || local == count || octets[local] != '@')
+    size_t local = dotted(bytes, count, ATEXT);
+    if (local == 0 || local == count || bytes[local] != '@')
         return false;
     size_t domain = count - local - 1;
-    return domain > 0 && dotted(octets + local + 1, domain, LABEL) == domain;
+    return domain > 0 && dotted(bytes + local + 1, domain, LABEL) == domain;
 }

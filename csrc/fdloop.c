@@ -13,7 +13,7 @@
 #include <time.h>
 
 /* Buffers and bytes of one write: few system calls, but no more than a socket buffer takes. */
-enum { WRITE_CHUNKS = 512, WRITE_OCTETS = 1 << 20 };
+enum { WRITE_CHUNKS = 512, WRITE_BYTES = 1 << 20 };
 
 /* Seconds of one poll(): its milliseconds must fit into an int. */
 enum { LONGEST_WAIT = 1000 };
@@ -35,21 +35,21 @@ double csmtp_now(void)
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-void csmtp_line_begin(csmtp_line *line)
+void csmtp_connection_begin(csmtp_connection *connection)
 {
-    csmtp_watch *watch = &line->watch;
+    csmtp_watch *watch = &connection->watch;
     watch->phase_since = watch->progress_since = csmtp_now();
-    watch->booked = line->pipeline->booked;
-    watch->phase = csmtp_pipeline_phase(line->pipeline);
+    watch->booked = connection->pipeline->booked;
+    watch->phase = csmtp_pipeline_phase(connection->pipeline);
     watch->last_read = watch->gap = 0;
 }
 
-void csmtp_line_shift(csmtp_line *line, double seconds)
+void csmtp_connection_shift(csmtp_connection *connection, double seconds)
 {
-    line->watch.phase_since += seconds;
-    line->watch.progress_since += seconds;
-    if (line->watch.last_read > 0)
-        line->watch.last_read += seconds;
+    connection->watch.phase_since += seconds;
+    connection->watch.progress_since += seconds;
+    if (connection->watch.last_read > 0)
+        connection->watch.last_read += seconds;
 }
 
 double csmtp_watch_seconds(const csmtp_watch *watch)
@@ -115,9 +115,9 @@ static outcome write_some(csmtp_pipeline *pipeline, int fd)
 {
     csmtp_chunk chunks[WRITE_CHUNKS];
     struct iovec parts[WRITE_CHUNKS];
-    size_t count = csmtp_pipeline_gather(pipeline, chunks, WRITE_CHUNKS, WRITE_OCTETS);
+    size_t count = csmtp_pipeline_gather(pipeline, chunks, WRITE_CHUNKS, WRITE_BYTES);
     for (size_t i = 0; i < count; i++)
-        parts[i] = (struct iovec){(void *)(uintptr_t)chunks[i].octets, chunks[i].count};
+        parts[i] = (struct iovec){(void *)(uintptr_t)chunks[i].bytes, chunks[i].count};
     struct msghdr header = {.msg_iov = parts, .msg_iovlen = count};
     ssize_t written = send_at_once(fd, &header);
     if (written < 0)
@@ -128,18 +128,18 @@ static outcome write_some(csmtp_pipeline *pipeline, int fd)
 
 /* Reads from the socket once. Returns CSMTP_RUN_SLICE unless that ends the run; sets *moved to
  * whether it read anything. */
-static csmtp_run_status read_some(csmtp_line *line, size_t octets, bool *moved)
+static csmtp_run_status read_some(csmtp_connection *connection, size_t most, bool *moved)
 {
-    csmtp_pipeline *pipeline = line->pipeline;
+    csmtp_pipeline *pipeline = connection->pipeline;
     *moved = false;
-    uint8_t *room = csmtp_receive_reserve(pipeline->receive, octets);
+    uint8_t *room = csmtp_receive_reserve(pipeline->receive, most);
     if (!room)
         return CSMTP_RUN_NO_MEMORY;
-    ssize_t count = recv(line->fd, room, octets, MSG_DONTWAIT);
+    ssize_t count = recv(connection->fd, room, most, MSG_DONTWAIT);
     if (count == 0)
         return CSMTP_RUN_END;
     if (count < 0) {
-        line->error = errno;
+        connection->error = errno;
         bool is_nothing = errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
         return is_nothing ? CSMTP_RUN_SLICE : CSMTP_RUN_ERRNO;
     }
@@ -155,67 +155,68 @@ static csmtp_run_status read_some(csmtp_line *line, size_t octets, bool *moved)
  * the hope of a command to send it with. The system returns to that delay whenever something is
  * written, so this is repeated. If the socket has no such option, as Unix sockets have none,
  * nothing is lost. */
-static void acknowledge(csmtp_line *line)
+static void acknowledge(csmtp_connection *connection)
 {
-    line->owes_ack = false;
+    connection->owes_ack = false;
 #ifdef TCP_QUICKACK
     int yes = 1;
-    if (line->quick_acks &&
-        setsockopt(line->fd, IPPROTO_TCP, TCP_QUICKACK, &yes, sizeof yes) < 0)
-        line->quick_acks = false;
+    if (connection->quick_acks &&
+        setsockopt(connection->fd, IPPROTO_TCP, TCP_QUICKACK, &yes, sizeof yes) < 0)
+        connection->quick_acks = false;
 #endif
 }
 
-static bool is_done(const csmtp_line *line)
+static bool is_done(const csmtp_connection *connection)
 {
-    return (line->pipeline->count <= line->target && line->target > 0) ||
-           csmtp_pipeline_want(line->pipeline) == 0;
+    return (connection->pipeline->count <= connection->target && connection->target > 0) ||
+           csmtp_pipeline_want(connection->pipeline) == 0;
 }
 
 /* Writes and reads once what is possible without waiting. Returns CSMTP_RUN_SLICE while the
- * connection has not come to its end; then line->ready says whether there may be more to do at
- * once. Sets *time to the time now. */
-static csmtp_run_status advance(csmtp_line *line, size_t receive_octets, double *time)
+ * connection has not come to its end; then connection->ready says whether there may be more to do
+ * at once. Sets *time to the time now. */
+static csmtp_run_status advance(csmtp_connection *connection, size_t receive_bytes, double *time)
 {
-    csmtp_pipeline *pipeline = line->pipeline;
+    csmtp_pipeline *pipeline = connection->pipeline;
     bool has_written = false, has_read = false;
     if (pipeline->fault)
         return CSMTP_RUN_FAULT;
-    if (is_done(line))
+    if (is_done(connection))
         return CSMTP_RUN_DONE;
     unsigned want = csmtp_pipeline_want(pipeline);
-    if (!line->peek_first && line->write_error == 0 && (want & CSMTP_WANT_WRITE)) {
-        outcome written = write_some(pipeline, line->fd);
+    if (!connection->peek_first && connection->write_error == 0 && (want & CSMTP_WANT_WRITE)) {
+        outcome written = write_some(pipeline, connection->fd);
         has_written = written == MOVED;
         if (written == FAILED)
-            line->write_error = errno;
+            connection->write_error = errno;
         want = csmtp_pipeline_want(pipeline);
     }
     /* What was just written has no answer yet, so without waiting there is nothing to read. */
-    if (line->peek_first || line->write_error != 0 || !has_written || (want & CSMTP_WANT_WRITE)) {
-        csmtp_run_status status = read_some(line, receive_octets, &has_read);
+    if (connection->peek_first || connection->write_error != 0 || !has_written ||
+        (want & CSMTP_WANT_WRITE)) {
+        csmtp_run_status status = read_some(connection, receive_bytes, &has_read);
         if (status != CSMTP_RUN_SLICE)
             return status;
-        if (line->write_error != 0 && !has_read) {
-            line->error = line->write_error;
+        if (connection->write_error != 0 && !has_read) {
+            connection->error = connection->write_error;
             return CSMTP_RUN_ERRNO;
         }
     }
     *time = csmtp_now();
-    csmtp_watch *watch = &line->watch;
-    line->limit = next_limit(watch, pipeline, *time, has_written, has_read);
-    bool has_peeked = line->peek_first;
-    line->peek_first = false;
-    if (is_done(line))
+    csmtp_watch *watch = &connection->watch;
+    connection->limit = next_limit(watch, pipeline, *time, has_written, has_read);
+    bool has_peeked = connection->peek_first;
+    connection->peek_first = false;
+    if (is_done(connection))
         return CSMTP_RUN_DONE;
     want = csmtp_pipeline_want(pipeline);
-    line->owes_ack = has_read || (line->owes_ack && !has_written);
-    line->ready = has_peeked || has_read || (has_written && (want & CSMTP_WANT_WRITE));
-    if (line->ready)
+    connection->owes_ack = has_read || (connection->owes_ack && !has_written);
+    connection->ready = has_peeked || has_read || (has_written && (want & CSMTP_WANT_WRITE));
+    if (connection->ready)
         return CSMTP_RUN_SLICE;
-    if (line->owes_ack && !(want & CSMTP_WANT_WRITE))
-        acknowledge(line);
-    if (*time < line->limit)
+    if (connection->owes_ack && !(want & CSMTP_WANT_WRITE))
+        acknowledge(connection);
+    if (*time < connection->limit)
         return CSMTP_RUN_SLICE;
     bool is_idle = watch->idle_seconds >= 0 && *time >= watch->progress_since + watch->idle_seconds;
     return is_idle ? CSMTP_RUN_IDLE_OVER : CSMTP_RUN_PHASE_OVER;
@@ -224,16 +225,17 @@ static csmtp_run_status advance(csmtp_line *line, size_t receive_octets, double 
 /* Waits until a connection can go on, or until a time, and sets which connections are ready. Sets
  * *time to the time now. Returns false if the run is over: wake is readable, there was a signal, or
  * poll() failed. */
-static bool wait_for_any(csmtp_line *lines, size_t count, int wake, double *time, double until)
+static bool wait_for_any(csmtp_connection *connections, size_t count, int wake, double *time,
+                         double until)
 {
-    struct pollfd polled[CSMTP_LINES + 1];
+    struct pollfd polled[CSMTP_CONNECTIONS + 1];
     for (size_t i = 0; i < count; i++) {
         short events = POLLIN;
-        if (csmtp_pipeline_want(lines[i].pipeline) & CSMTP_WANT_WRITE)
+        if (csmtp_pipeline_want(connections[i].pipeline) & CSMTP_WANT_WRITE)
             events |= POLLOUT;
-        polled[i] = (struct pollfd){.fd = lines[i].fd, .events = events};
-        if (lines[i].limit < until)
-            until = lines[i].limit;
+        polled[i] = (struct pollfd){.fd = connections[i].fd, .events = events};
+        if (connections[i].limit < until)
+            until = connections[i].limit;
     }
     polled[count] = (struct pollfd){.fd = wake, .events = POLLIN};
     double wait = until > *time ? until - *time : 0;
@@ -242,37 +244,37 @@ static bool wait_for_any(csmtp_line *lines, size_t count, int wake, double *time
     if (poll(polled, (nfds_t)(count + (wake >= 0)), (int)(wait * 1e3) + 1) < 0) {
         if (errno != EINTR) {
             /* No connection is more to blame than another. */
-            lines[0].status = CSMTP_RUN_ERRNO;
-            lines[0].error = errno;
+            connections[0].status = CSMTP_RUN_ERRNO;
+            connections[0].error = errno;
         }
         return false;
     }
     *time = csmtp_now();
     for (size_t i = 0; i < count; i++)
-        lines[i].ready = polled[i].revents != 0 || *time >= lines[i].limit;
+        connections[i].ready = polled[i].revents != 0 || *time >= connections[i].limit;
     return wake < 0 || polled[count].revents == 0;
 }
 
-csmtp_run_status csmtp_fd_run(csmtp_line *lines, size_t count, int wake, size_t receive_octets,
-                              double slice)
+csmtp_run_status csmtp_fd_run(csmtp_connection *connections, size_t count, int wake,
+                              size_t receive_bytes, double slice)
 {
     double time = csmtp_now();
     const double slice_end = time + slice;
     for (size_t i = 0; i < count; i++) {
-        csmtp_pipeline *pipeline = lines[i].pipeline;
-        lines[i].status = CSMTP_RUN_SLICE;
-        lines[i].error = lines[i].write_error = 0;
-        lines[i].ready = true;
-        lines[i].peek_first = pipeline->strict;
+        csmtp_pipeline *pipeline = connections[i].pipeline;
+        connections[i].status = CSMTP_RUN_SLICE;
+        connections[i].error = connections[i].write_error = 0;
+        connections[i].ready = true;
+        connections[i].peek_first = pipeline->strict;
     }
     for (;;) {
         bool is_over = false, all_wait = true;
         for (size_t i = 0; i < count; i++) {
-            if (!lines[i].ready)
+            if (!connections[i].ready)
                 continue;
-            lines[i].status = advance(&lines[i], receive_octets, &time);
-            is_over = is_over || lines[i].status != CSMTP_RUN_SLICE;
-            all_wait = all_wait && !lines[i].ready;
+            connections[i].status = advance(&connections[i], receive_bytes, &time);
+            is_over = is_over || connections[i].status != CSMTP_RUN_SLICE;
+            all_wait = all_wait && !connections[i].ready;
         }
         if (is_over)
             return CSMTP_RUN_DONE;
@@ -282,7 +284,7 @@ csmtp_run_status csmtp_fd_run(csmtp_line *lines, size_t count, int wake, size_t 
             continue;
         if (slice <= 0)
             return CSMTP_RUN_SLICE;
-        if (!wait_for_any(lines, count, wake, &time, slice_end))
-            return lines[0].status == CSMTP_RUN_SLICE ? CSMTP_RUN_SLICE : CSMTP_RUN_DONE;
+        if (!wait_for_any(connections, count, wake, &time, slice_end))
+            return connections[0].status == CSMTP_RUN_SLICE ? CSMTP_RUN_SLICE : CSMTP_RUN_DONE;
     }
 }

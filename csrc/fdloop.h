@@ -52,24 +52,24 @@ typedef struct {
     bool peek_first; /* read before anything is written, for what the server has sent unasked */
     bool ready, owes_ack;
     double limit;
-} csmtp_line;
+} csmtp_connection;
 
 /* The most connections that one run takes. */
-enum { CSMTP_LINES = 1024 };
+enum { CSMTP_CONNECTIONS = 1024 };
 
 /* Starts all time limits of a connection now. */
-void csmtp_line_begin(csmtp_line *line);
+void csmtp_connection_begin(csmtp_connection *connection);
 
 /* Excludes seconds in which the connection was not run from its time limits. */
-void csmtp_line_shift(csmtp_line *line, double seconds);
+void csmtp_connection_shift(csmtp_connection *connection, double seconds);
 
 /* Runs connections until one of them comes to its end, whose status then is not CSMTP_RUN_SLICE, or
  * for slice seconds, or until the descriptor `wake` becomes readable (-1 for none). With 0 seconds
  * it does what is possible without waiting. If a pipeline is strict, it first reads what the server
- * may have sent unasked. receive_octets is the size of one read. Returns CSMTP_RUN_DONE if a
+ * may have sent unasked. receive_bytes is the size of one read. Returns CSMTP_RUN_DONE if a
  * connection has come to its end, else CSMTP_RUN_SLICE. */
-csmtp_run_status csmtp_fd_run(csmtp_line *lines, size_t count, int wake, size_t receive_octets,
-                              double slice);
+csmtp_run_status csmtp_fd_run(csmtp_connection *connections, size_t count, int wake,
+                              size_t receive_bytes, double slice);
 
 /* Returns the time on the clock of the time limits, in seconds. */
 double csmtp_now(void);

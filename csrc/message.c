@@ -4,23 +4,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-size_t csmtp_chunks_octets(const csmtp_chunk *chunks, size_t count)
+size_t csmtp_chunks_length(const csmtp_chunk *chunks, size_t count)
 {
-    size_t octets = 0;
+    size_t length = 0;
     for (size_t i = 0; i < count; i++)
-        octets += chunks[i].count;
-    return octets;
+        length += chunks[i].count;
+    return length;
 }
 
-csmtp_message *csmtp_message_new(csmtp_gear gear, bool strict, const csmtp_chunk *commands,
+csmtp_message *csmtp_message_new(csmtp_mode mode, bool strict, const csmtp_chunk *commands,
                                  size_t command_count, const csmtp_chunk *chunks,
                                  size_t chunk_count)
 {
-    size_t octets = csmtp_chunks_octets(chunks, chunk_count);
-    size_t command_octets = csmtp_chunks_octets(commands, command_count);
+    size_t byte_count = csmtp_chunks_length(chunks, chunk_count);
+    size_t command_bytes = csmtp_chunks_length(commands, command_count);
     char last[sizeof "BDAT  LAST\r\n" + 20] = "DATA\r\n";
-    if (gear == CSMTP_CHUNKED)
-        snprintf(last, sizeof last, "BDAT %zu LAST\r\n", octets);
+    if (mode == CSMTP_CHUNKING)
+        snprintf(last, sizeof last, "BDAT %zu LAST\r\n", byte_count);
     else if (!strict)
         memcpy(last, "data", 4); /* as smtplib writes it, like the other commands it is given */
     size_t last_count = strlen(last);
@@ -30,7 +30,7 @@ csmtp_message *csmtp_message_new(csmtp_gear gear, bool strict, const csmtp_chunk
     size_t recipients = sizeof(csmtp_message);
     size_t ends = recipients + recipient_count * sizeof(csmtp_recipient);
     size_t text = ends + (command_count + 1) * sizeof(size_t);
-    csmtp_message *message = malloc(text + command_octets + last_count);
+    csmtp_message *message = malloc(text + command_bytes + last_count);
     if (!message)
         return NULL;
     memset(message, 0, ends);
@@ -41,10 +41,10 @@ csmtp_message *csmtp_message_new(csmtp_gear gear, bool strict, const csmtp_chunk
     message->recipient_count = recipient_count;
     message->chunks = chunks;
     message->chunk_count = chunk_count;
-    message->octets = octets;
+    message->byte_count = byte_count;
     size_t end = 0;
     for (size_t i = 0; i < command_count; i++) {
-        memcpy(message->commands + end, commands[i].octets, commands[i].count);
+        memcpy(message->commands + end, commands[i].bytes, commands[i].count);
         message->command_ends[i] = end += commands[i].count;
     }
     memcpy(message->commands + end, last, last_count);

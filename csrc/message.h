@@ -8,10 +8,10 @@
 
 /* How many commands may be sent before the reply to the first of them. */
 typedef enum {
-    CSMTP_LOCKSTEP,  /* one */
-    CSMTP_PIPELINED, /* MAIL, RCPT and DATA; those of the next message follow the content */
-    CSMTP_CHUNKED    /* whole transactions, with BDAT */
-} csmtp_gear;
+    CSMTP_SEQUENTIAL,  /* one */
+    CSMTP_PIPELINING, /* MAIL, RCPT and DATA; those of the next message follow the content */
+    CSMTP_CHUNKING    /* whole transactions, with BDAT */
+} csmtp_mode;
 
 /* The command whose reply decided the fate of a message, or how the message ended without one. */
 typedef enum {
@@ -28,7 +28,7 @@ typedef enum {
 } csmtp_stage;
 
 typedef struct {
-    const uint8_t *octets;
+    const uint8_t *bytes;
     size_t count;
 } csmtp_chunk;
 
@@ -48,7 +48,7 @@ typedef struct csmtp_message {
     struct csmtp_message *next;
     void *tag, *owner; /* the caller's; owner keeps chunks alive */
     const csmtp_chunk *chunks;
-    size_t chunk_count, octets;
+    size_t chunk_count, byte_count;
     int64_t terminator;     /* the offset in the content from which on it may be complete */
     uint64_t content_start; /* offset of the content in everything written, once it has begun */
     size_t *command_ends;   /* in commands: of MAIL, each RCPT, DATA or BDAT */
@@ -70,11 +70,11 @@ typedef struct csmtp_message {
 } csmtp_message;
 
 /* The number of bytes in some chunks. */
-size_t csmtp_chunks_octets(const csmtp_chunk *chunks, size_t count);
+size_t csmtp_chunks_length(const csmtp_chunk *chunks, size_t count);
 
 /* Makes a message; see csmtp_pipeline_push. `strict`: write DATA in capitals. Returns NULL if there
  * is no memory. */
-csmtp_message *csmtp_message_new(csmtp_gear gear, bool strict, const csmtp_chunk *commands,
+csmtp_message *csmtp_message_new(csmtp_mode mode, bool strict, const csmtp_chunk *commands,
                                  size_t command_count, const csmtp_chunk *chunks,
                                  size_t chunk_count);
 

@@ -3,14 +3,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-void csmtp_pipeline_init(csmtp_pipeline *pipeline, csmtp_receive *receive, csmtp_gear gear,
+void csmtp_pipeline_init(csmtp_pipeline *pipeline, csmtp_receive *receive, csmtp_mode mode,
                          bool lmtp, bool strict, csmtp_step proof, size_t large)
 {
     memset(pipeline, 0, sizeof *pipeline);
     pipeline->receive = receive;
-    csmtp_steps_init(&pipeline->steps, gear, lmtp, strict, proof);
+    csmtp_steps_init(&pipeline->steps, mode, lmtp, strict, proof);
     pipeline->strict = strict;
-    pipeline->held = !strict && !(gear == CSMTP_CHUNKED && proof > CSMTP_SEQUENTIAL);
+    pipeline->held = !strict && !(mode == CSMTP_CHUNKING && proof > CSMTP_ALONE);
     pipeline->large = large;
 }
 
@@ -25,7 +25,7 @@ void csmtp_pipeline_free(csmtp_pipeline *pipeline, void (*release)(void *))
     free(pipeline->chunks.items);
     free(pipeline->texts);
     const csmtp_steps *steps = &pipeline->steps;
-    csmtp_pipeline_init(pipeline, pipeline->receive, steps->gear, steps->lmtp, pipeline->strict,
+    csmtp_pipeline_init(pipeline, pipeline->receive, steps->mode, steps->lmtp, pipeline->strict,
                         steps->proof, pipeline->large);
 }
 
@@ -41,7 +41,7 @@ bool csmtp_pipeline_push(csmtp_pipeline *pipeline, void *tag, void *owner,
                          const csmtp_chunk *chunks, size_t chunk_count, int64_t terminator)
 {
     csmtp_message *message =
-        csmtp_message_new(pipeline->steps.gear, pipeline->strict, commands, command_count, chunks,
+        csmtp_message_new(pipeline->steps.mode, pipeline->strict, commands, command_count, chunks,
                           chunk_count);
     if (!message)
         return false;
@@ -58,12 +58,12 @@ bool csmtp_pipeline_push(csmtp_pipeline *pipeline, void *tag, void *owner,
     pipeline->last = message;
     if (!pipeline->first)
         pipeline->first = message;
-    if (!pipeline->unsettled)
-        pipeline->unsettled = message;
+    if (!pipeline->incomplete)
+        pipeline->incomplete = message;
     pipeline->count++;
-    pipeline->octets += message->octets;
+    pipeline->byte_count += message->byte_count;
     if (pipeline->fault) {
-        csmtp_pipeline_settle_all(pipeline, false);
+        csmtp_pipeline_complete_all(pipeline, false);
         return true;
     }
     if (!pipeline->unsent)
@@ -72,7 +72,7 @@ bool csmtp_pipeline_push(csmtp_pipeline *pipeline, void *tag, void *owner,
     return true;
 }
 
-void csmtp_pipeline_release(csmtp_pipeline *pipeline)
+void csmtp_pipeline_send_content(csmtp_pipeline *pipeline)
 {
     pipeline->held = false;
     if (!pipeline->fault)
@@ -84,19 +84,19 @@ bool csmtp_pipeline_replace(csmtp_pipeline *pipeline, void **owner, const csmtp_
 {
     csmtp_message *message = csmtp_pipeline_next_message(pipeline);
     /* BDAT has announced the size. */
-    if (!csmtp_pipeline_is_held(pipeline) || pipeline->steps.gear == CSMTP_CHUNKED ||
+    if (!csmtp_pipeline_is_held(pipeline) || pipeline->steps.mode == CSMTP_CHUNKING ||
         chunk_count > message->chunk_count)
         return false;
     void *former = message->owner;
     message->owner = *owner;
     *owner = former;
-    pipeline->octets -= message->octets;
+    pipeline->byte_count -= message->byte_count;
     pipeline->unsent_chunks -= message->chunk_count - chunk_count;
     message->chunks = chunks;
     message->chunk_count = chunk_count;
-    message->octets = csmtp_chunks_octets(chunks, chunk_count);
+    message->byte_count = csmtp_chunks_length(chunks, chunk_count);
     message->terminator = terminator;
-    pipeline->octets += message->octets;
+    pipeline->byte_count += message->byte_count;
     return true;
 }
 
@@ -118,23 +118,23 @@ csmtp_phase csmtp_pipeline_phase(const csmtp_pipeline *pipeline)
     if (head->kind == CSMTP_PROBE)
         return CSMTP_PHASE_PROBE;
     if (head->kind == CSMTP_MAIL && head->message->sent_early &&
-        pipeline->steps.gear != CSMTP_CHUNKED)
+        pipeline->steps.mode != CSMTP_CHUNKING)
         return CSMTP_PHASE_EARLY;
     return head->kind == CSMTP_CONTENT || head->kind == CSMTP_LONE_DOT ? CSMTP_PHASE_CONTENT
                                                                        : CSMTP_PHASE_COMMAND;
 }
 
 size_t csmtp_pipeline_gather(const csmtp_pipeline *pipeline, csmtp_chunk *chunks,
-                             size_t max_chunks, size_t max_octets)
+                             size_t max_chunks, size_t max_bytes)
 {
     const csmtp_ring *ring = &pipeline->chunks;
     const csmtp_chunk *waiting = ring->items;
     size_t filled = 0;
-    while (filled < max_chunks && filled < ring->count && max_octets > 0) {
+    while (filled < max_chunks && filled < ring->count && max_bytes > 0) {
         csmtp_chunk chunk = waiting[csmtp_ring_index(ring, filled)];
-        if (chunk.count > max_octets)
-            chunk.count = max_octets;
-        max_octets -= chunk.count;
+        if (chunk.count > max_bytes)
+            chunk.count = max_bytes;
+        max_bytes -= chunk.count;
         chunks[filled++] = chunk;
     }
     return filled;
@@ -153,7 +153,7 @@ void csmtp_pipeline_wrote(csmtp_pipeline *pipeline, size_t count)
     while (count > 0 && ring->count > 0) { /* it is empty if the pipeline failed meanwhile */
         csmtp_chunk *first = &chunks[ring->first];
         if (count < first->count) {
-            first->octets += count;
+            first->bytes += count;
             first->count -= count;
             return;
         }
@@ -162,19 +162,19 @@ void csmtp_pipeline_wrote(csmtp_pipeline *pipeline, size_t count)
     }
 }
 
-const csmtp_message *csmtp_pipeline_settled(const csmtp_pipeline *pipeline)
+const csmtp_message *csmtp_pipeline_completed(const csmtp_pipeline *pipeline)
 {
-    return pipeline->first != pipeline->unsettled ? pipeline->first : NULL;
+    return pipeline->first != pipeline->incomplete ? pipeline->first : NULL;
 }
 
-/* Drops the texts of settled messages. Those that are left belong to messages that are not settled:
- * few, usually none. They move to the front. */
+/* Drops the texts of completed messages. Those that are left belong to messages that are not
+ * completed: few, usually none. They move to the front. */
 static void drop_texts(csmtp_pipeline *pipeline)
 {
-    size_t gone = pipeline->text_settled;
+    size_t gone = pipeline->text_completed;
     pipeline->text_end -= gone;
     memmove(pipeline->texts, pipeline->texts + gone, pipeline->text_end);
-    pipeline->text_settled = 0;
+    pipeline->text_completed = 0;
     if (pipeline->text_end == 0)
         return;
     for (csmtp_message *each = pipeline->first; each; each = each->next) {
@@ -192,7 +192,7 @@ void csmtp_pipeline_drop(csmtp_pipeline *pipeline, void (*release)(void *))
     pipeline->first = message->next;
     if (!pipeline->first)
         pipeline->last = NULL;
-    if (pipeline->first == pipeline->unsettled && pipeline->text_settled > 0)
+    if (pipeline->first == pipeline->incomplete && pipeline->text_completed > 0)
         drop_texts(pipeline);
     csmtp_message_free(message, release);
 }

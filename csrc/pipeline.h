@@ -5,7 +5,7 @@
  *
  * A driver asks what is wanted, gathers bytes and writes them, reports how many it wrote, puts what
  * it reads into the receive buffer and has the replies booked. Messages are pushed at one end, and
- * settled in order at the other. Memory is allocated in csmtp_pipeline_push only, unless a reply
+ * completed in order at the other. Memory is allocated in csmtp_pipeline_push only, unless a reply
  * that has to be stored is longer than any before.
  *
  * The code: message.c (one message), steps.c (how early to send), pipeline_send.c (what is sent,
@@ -66,14 +66,14 @@ typedef struct {
     bool held;              /* content that the server has asked for waits to be released */
     size_t large;           /* content of more bytes waits for the replies to RCPT */
 
-    csmtp_message *first;     /* of all: settled messages that were not dropped, then the others */
-    csmtp_message *unsettled; /* the first of these */
+    csmtp_message *first;     /* of all: those that are completed, not dropped; then the others */
+    csmtp_message *incomplete; /* the first of these */
     csmtp_message *unsent;
     csmtp_message *current;   /* the one being sent; NULL between two */
-    csmtp_message *retry;     /* the first that is not settled, if it is sent again */
+    csmtp_message *retry;     /* the first that is not completed, if it is sent again */
     csmtp_message *last;
-    size_t count;             /* messages that are not settled */
-    size_t octets;            /* of their contents */
+    size_t count;             /* messages that are not completed */
+    size_t byte_count;        /* of their contents */
     uint64_t booked;          /* replies so far */
 
     csmtp_reply_status unreadable; /* what csmtp_pipeline_receive returned last */
@@ -93,10 +93,10 @@ typedef struct {
     bool reset_refused;       /* the last reply was 554 to RSET */
 
     uint8_t *texts;           /* of the stored replies, in the order in which they came */
-    size_t text_end, text_room, text_settled;
+    size_t text_end, text_room, text_completed;
 } csmtp_pipeline;
 
-void csmtp_pipeline_init(csmtp_pipeline *pipeline, csmtp_receive *receive, csmtp_gear gear,
+void csmtp_pipeline_init(csmtp_pipeline *pipeline, csmtp_receive *receive, csmtp_mode mode,
                          bool lmtp, bool strict, csmtp_step proof, size_t large);
 
 /* See csmtp_steps_learn. */
@@ -116,7 +116,7 @@ bool csmtp_pipeline_push(csmtp_pipeline *pipeline, void *tag, void *owner,
 /* Without strict, content that the server has asked for with 354 is held until it is released. So
  * is content for BDAT while no message has come through that way. */
 bool csmtp_pipeline_is_held(const csmtp_pipeline *pipeline);
-void csmtp_pipeline_release(csmtp_pipeline *pipeline);
+void csmtp_pipeline_send_content(csmtp_pipeline *pipeline);
 
 /* Replaces the content that is held for DATA by another, of at most as many chunks as its message
  * was pushed with, and puts the former owner into *owner. Returns false if nothing is held; then
@@ -129,10 +129,10 @@ unsigned csmtp_pipeline_want(const csmtp_pipeline *pipeline);
 /* What the pipeline is waiting for; after a fault, what it was waiting for then. */
 csmtp_phase csmtp_pipeline_phase(const csmtp_pipeline *pipeline);
 
-/* Gets the next bytes to write, in at most max_chunks and max_octets. Returns the number of chunks.
+/* Gets the next bytes to write, in at most max_chunks and max_bytes. Returns the number of chunks.
  * */
 size_t csmtp_pipeline_gather(const csmtp_pipeline *pipeline, csmtp_chunk *chunks,
-                             size_t max_chunks, size_t max_octets);
+                             size_t max_chunks, size_t max_bytes);
 /* Notes that the next count bytes are handed to the system. Until csmtp_pipeline_wrote reports how
  * many it took (0 for none), all of them count as sent if the connection fails: a driver may be
  * interrupted between the two calls. */
@@ -148,12 +148,12 @@ csmtp_reply_status csmtp_pipeline_receive(csmtp_pipeline *pipeline);
 /* Books one reply. */
 void csmtp_pipeline_book(csmtp_pipeline *pipeline, int code, const uint8_t *text, size_t count);
 
-/* Settles all messages, as the connection is lost. in_doubt: the server may have carried out
+/* Completes all messages, as the connection is lost. in_doubt: the server may have carried out
  * commands that it did not answer. */
 void csmtp_pipeline_fail(csmtp_pipeline *pipeline, csmtp_fault fault, bool in_doubt);
 
-/* Returns the first message if it is settled, else NULL. It stays readable until it is dropped. */
-const csmtp_message *csmtp_pipeline_settled(const csmtp_pipeline *pipeline);
+/* Returns the first message if it is completed, else NULL. It is readable until it is dropped. */
+const csmtp_message *csmtp_pipeline_completed(const csmtp_pipeline *pipeline);
 void csmtp_pipeline_drop(csmtp_pipeline *pipeline, void (*release)(void *));
 
 #endif

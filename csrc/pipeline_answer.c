@@ -162,7 +162,7 @@ static bool answer_next_recipient(csmtp_pipeline *pipeline, csmtp_message *messa
 /* Whether this is how a server answers BDAT that does not know the command at all. */
 static bool is_bdat_unknown(const csmtp_pipeline *pipeline, const csmtp_message *message, int code)
 {
-    return pipeline->steps.gear == CSMTP_CHUNKED && pipeline->steps.proof < CSMTP_FLIGHT &&
+    return pipeline->steps.mode == CSMTP_CHUNKING && pipeline->steps.proof < CSMTP_FLIGHT &&
            message->answered == message->recipient_count && code >= 500 && code <= 504;
 }
 
@@ -215,8 +215,8 @@ static bool is_inside_content(const csmtp_pipeline *pipeline, const csmtp_expect
         return false;
     const csmtp_message *message = head->message;
     const size_t *bdat = &message->command_ends[1 + message->recipient_count];
-    size_t count = message->octets;
-    if (pipeline->steps.gear == CSMTP_CHUNKED)
+    size_t count = message->byte_count;
+    if (pipeline->steps.mode == CSMTP_CHUNKING)
         count += bdat[0] - bdat[-1];
     return pipeline->written > head->due - count;
 }
@@ -252,7 +252,7 @@ void csmtp_pipeline_book(csmtp_pipeline *pipeline, int code, const uint8_t *text
         fail_with(pipeline, CSMTP_CLOSED, code, text, count);
     if (pipeline->fault)
         return;
-    csmtp_pipeline_settle_answered(pipeline);
+    csmtp_pipeline_complete_answered(pipeline);
     csmtp_pipeline_advance(pipeline);
 }
 
@@ -262,18 +262,18 @@ static void refuse_surplus(csmtp_pipeline *pipeline)
 {
     const csmtp_receive *receive = pipeline->receive;
     const csmtp_expected *head = csmtp_pipeline_head(pipeline);
-    const uint8_t *octets = receive->octets + receive->start;
+    const uint8_t *bytes = receive->bytes + receive->start;
     size_t count = receive->end - receive->start;
     if (!pipeline->strict || count == 0 || (head && head->due <= pipeline->written))
         return;
-    if (is_inside_content(pipeline, head) && (octets[0] == '4' || octets[0] == '5'))
+    if (is_inside_content(pipeline, head) && (bytes[0] == '4' || bytes[0] == '5'))
         return; /* a refusal of this content, which can't be taken for anything else */
-    if (memcmp(octets, "421", count < 3 ? count : 3) == 0) {
+    if (memcmp(bytes, "421", count < 3 ? count : 3) == 0) {
         size_t text = count < 4 ? count : 4;
-        fail_with(pipeline, CSMTP_CLOSED, 421, octets + text, count - text);
+        fail_with(pipeline, CSMTP_CLOSED, 421, bytes + text, count - text);
         return;
     }
-    fail_with(pipeline, CSMTP_SURPLUS, 0, octets, count);
+    fail_with(pipeline, CSMTP_SURPLUS, 0, bytes, count);
 }
 
 csmtp_reply_status csmtp_pipeline_receive(csmtp_pipeline *pipeline)
@@ -287,10 +287,10 @@ csmtp_reply_status csmtp_pipeline_receive(csmtp_pipeline *pipeline)
             return pipeline->unreadable = status;
         int code = receive->scan.code;
         size_t line = receive->scan.line;
-        uint8_t *octets = receive->octets + receive->start;
+        uint8_t *bytes = receive->bytes + receive->start;
         /* In place, as the bytes of this reply are not needed any more. */
-        size_t count = csmtp_reply_join(octets, line, octets);
-        csmtp_pipeline_book(pipeline, code, octets, count);
+        size_t count = csmtp_reply_join(bytes, line, bytes);
+        csmtp_pipeline_book(pipeline, code, bytes, count);
         csmtp_receive_drop(receive, line);
     }
     return pipeline->unreadable = CSMTP_REPLY_MORE;

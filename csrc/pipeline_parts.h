@@ -31,10 +31,10 @@ static inline csmtp_message *csmtp_pipeline_next_message(const csmtp_pipeline *p
 
 void csmtp_pipeline_send_reset(csmtp_pipeline *pipeline);
 
-/* Settles the messages at the head that have all their replies, or sends one again. */
-void csmtp_pipeline_settle_answered(csmtp_pipeline *pipeline);
+/* Completes the messages at the head that have all their replies, or sends one again. */
+void csmtp_pipeline_complete_answered(csmtp_pipeline *pipeline);
 
-/* Settles all messages; no reply will come any more. */
-void csmtp_pipeline_settle_all(csmtp_pipeline *pipeline, bool in_doubt);
+/* Completes all messages; no reply will come any more. */
+void csmtp_pipeline_complete_all(csmtp_pipeline *pipeline, bool in_doubt);
 
 #endif

@@ -7,7 +7,7 @@ enum { EXTRA_ITEMS = 8 };
 
 static const char rset[] = "RSET\r\n", lone_dot[] = ".\r\n";
 
-static void send(csmtp_pipeline *pipeline, const void *octets, size_t count)
+static void send(csmtp_pipeline *pipeline, const void *bytes, size_t count)
 {
     csmtp_ring *ring = &pipeline->chunks;
     csmtp_chunk *chunks = ring->items;
@@ -17,12 +17,12 @@ static void send(csmtp_pipeline *pipeline, const void *octets, size_t count)
     if (ring->count > 0) {
         /* The commands of one message follow each other in memory. */
         csmtp_chunk *last = &chunks[csmtp_ring_index(ring, ring->count - 1)];
-        if (last->octets + last->count == (const uint8_t *)octets) {
+        if (last->bytes + last->count == (const uint8_t *)bytes) {
             last->count += count;
             return;
         }
     }
-    chunks[csmtp_ring_append(ring)] = (csmtp_chunk){octets, count};
+    chunks[csmtp_ring_append(ring)] = (csmtp_chunk){bytes, count};
 }
 
 static void expect(csmtp_pipeline *pipeline, csmtp_stage kind, csmtp_message *message, size_t index)
@@ -54,7 +54,7 @@ static void send_command(csmtp_pipeline *pipeline, const csmtp_message *message,
 
 static void send_content(csmtp_pipeline *pipeline, csmtp_message *message)
 {
-    if (pipeline->steps.gear == CSMTP_CHUNKED) {
+    if (pipeline->steps.mode == CSMTP_CHUNKING) {
         /* If BDAT fails, what becomes of the transaction is up to the server (RFC 3030 section 2),
          * and another message must not be sent in it. */
         pipeline->must_reset = true;
@@ -69,7 +69,7 @@ static void send_content(csmtp_pipeline *pipeline, csmtp_message *message)
     message->streamed = message->answered < message->recipient_count;
     message->content_start = pipeline->emitted;
     for (size_t i = 0; i < message->chunk_count; i++)
-        send(pipeline, message->chunks[i].octets, message->chunks[i].count);
+        send(pipeline, message->chunks[i].bytes, message->chunks[i].count);
     expect(pipeline, CSMTP_CONTENT, message, 0);
     if (csmtp_steps_should_probe(&pipeline->steps, message))
         send_reset_for(pipeline, CSMTP_PROBE);
@@ -99,7 +99,7 @@ static bool send_next_part(csmtp_pipeline *pipeline, csmtp_message *message)
         send_command(pipeline, message, 1 + pipeline->recipient);
         expect(pipeline, CSMTP_RCPT, message, pipeline->recipient);
         if (++pipeline->recipient == message->recipient_count) {
-            bool is_chunked = pipeline->steps.gear == CSMTP_CHUNKED;
+            bool is_chunked = pipeline->steps.mode == CSMTP_CHUNKING;
             pipeline->part = is_chunked ? CSMTP_PART_CONTENT : CSMTP_PART_DATA;
         }
         return true;
@@ -127,7 +127,7 @@ bool csmtp_pipeline_is_held(const csmtp_pipeline *pipeline)
     const csmtp_message *message = csmtp_pipeline_next_message(pipeline);
     return pipeline->held && pipeline->part == CSMTP_PART_CONTENT && message &&
            message->accepted > 0 && pipeline->expected.count == 0 &&
-           (message->data_ok || pipeline->steps.gear == CSMTP_CHUNKED);
+           (message->data_ok || pipeline->steps.mode == CSMTP_CHUNKING);
 }
 
 /* Whether the next part of a message must wait, usually for replies to what was sent before. */
@@ -136,18 +136,18 @@ static bool must_wait(const csmtp_pipeline *pipeline, const csmtp_message *messa
     const csmtp_steps *steps = &pipeline->steps;
     if (pipeline->expected.count == 0)
         return csmtp_pipeline_is_held(pipeline);
-    if (steps->limit == CSMTP_SEQUENTIAL || message->retried)
+    if (steps->limit == CSMTP_ALONE || message->retried)
         return true;
     if (pipeline->part == CSMTP_PART_START) {
         /* If an LMTP server sent too few replies to a message, its replies to the next one would be
          * taken for the missing ones. */
         bool may_follow = steps->proof == CSMTP_NEXT ||
-                          (steps->answers_behind && message->octets > pipeline->large);
+                          (steps->answers_behind && message->byte_count > pipeline->large);
         return !may_follow || steps->lmtp || steps->doubts > 0;
     }
     if (pipeline->part != CSMTP_PART_CONTENT)
         return false;
-    return !csmtp_steps_may_stream(steps) || message->octets > pipeline->large;
+    return !csmtp_steps_may_stream(steps) || message->byte_count > pipeline->large;
 }
 
 void csmtp_pipeline_advance(csmtp_pipeline *pipeline)
@@ -166,7 +166,7 @@ void csmtp_pipeline_advance(csmtp_pipeline *pipeline)
         pipeline->part = CSMTP_PART_START;
         pipeline->current = NULL;
         message->sent = true;
-        csmtp_pipeline_settle_answered(pipeline);
+        csmtp_pipeline_complete_answered(pipeline);
     }
 }
 
@@ -182,15 +182,15 @@ bool csmtp_pipeline_reserve(csmtp_pipeline *pipeline, size_t recipient_count, si
     return true;
 }
 
-static void settle(csmtp_pipeline *pipeline, csmtp_message *message)
+static void complete(csmtp_pipeline *pipeline, csmtp_message *message)
 {
-    pipeline->unsettled = message->next;
+    pipeline->incomplete = message->next;
     pipeline->count--;
-    pipeline->octets -= message->octets;
+    pipeline->byte_count -= message->byte_count;
     /* Texts are stored in the order of the messages, except those of a message that is sent again:
      * they come after texts of messages behind it. */
     if (!pipeline->strict || (pipeline->steps.doubts == 0 && !message->retried))
-        pipeline->text_settled = pipeline->text_end;
+        pipeline->text_completed = pipeline->text_end;
     if (message->own_replies == message->recipient_count) {
         message->stage = CSMTP_RCPT;
         for (size_t i = 0; i < message->recipient_count; i++)
@@ -212,10 +212,10 @@ static void retry(csmtp_pipeline *pipeline, csmtp_message *message)
     pipeline->retry = message;
 }
 
-void csmtp_pipeline_settle_answered(csmtp_pipeline *pipeline)
+void csmtp_pipeline_complete_answered(csmtp_pipeline *pipeline)
 {
     csmtp_message *message;
-    while ((message = pipeline->unsettled) && message->sent && message->unanswered == 0) {
+    while ((message = pipeline->incomplete) && message->sent && message->unanswered == 0) {
         if (message->doubted && pipeline->strict) {
             if (!message->retried) {
                 retry(pipeline, message);
@@ -223,15 +223,15 @@ void csmtp_pipeline_settle_answered(csmtp_pipeline *pipeline)
             }
             csmtp_steps_resolve_doubt(&pipeline->steps, message);
         }
-        settle(pipeline, message);
+        complete(pipeline, message);
     }
 }
 
-void csmtp_pipeline_settle_all(csmtp_pipeline *pipeline, bool in_doubt)
+void csmtp_pipeline_complete_all(csmtp_pipeline *pipeline, bool in_doubt)
 {
     uint64_t left = pipeline->handed > pipeline->written ? pipeline->handed : pipeline->written;
-    while (pipeline->unsettled) {
-        csmtp_message *message = pipeline->unsettled;
+    while (pipeline->incomplete) {
+        csmtp_message *message = pipeline->incomplete;
         if (message->doubted && !message->retried && pipeline->strict)
             csmtp_message_forget_answers(message);
         else if (pipeline->strict && csmtp_message_is_cut_short(message))
@@ -240,7 +240,7 @@ void csmtp_pipeline_settle_all(csmtp_pipeline *pipeline, bool in_doubt)
         bool has_left = message->content_begun && content_left > message->terminator;
         if (in_doubt && message->stage == CSMTP_LOST && has_left)
             message->stage = CSMTP_IN_DOUBT;
-        settle(pipeline, message);
+        complete(pipeline, message);
     }
     pipeline->unsent = pipeline->retry = pipeline->current = NULL;
     pipeline->unsent_replies = pipeline->unsent_chunks = 0;
@@ -260,7 +260,7 @@ static csmtp_step limit_after_fault(const csmtp_pipeline *pipeline)
         /* The host has answered some commands but not all: some hosts lose commands that follow
          * close behind others. */
         return is_silent && pipeline->steps.proof < CSMTP_FLIGHT && pipeline->booked > 0
-                   ? CSMTP_SEQUENTIAL
+                   ? CSMTP_ALONE
                    : CSMTP_NEXT;
     default:
         return CSMTP_NEXT;
@@ -274,7 +274,7 @@ void csmtp_pipeline_fail(csmtp_pipeline *pipeline, csmtp_fault fault, bool in_do
     pipeline->failed_in = csmtp_pipeline_phase(pipeline);
     pipeline->fault = fault;
     csmtp_steps_restrict(&pipeline->steps, limit_after_fault(pipeline));
-    csmtp_pipeline_settle_all(pipeline, in_doubt);
+    csmtp_pipeline_complete_all(pipeline, in_doubt);
     pipeline->expected.count = 0;
     pipeline->chunks.count = 0;
 }

@@ -8,8 +8,8 @@
 #include "reply.h"
 
 typedef struct {
-    uint8_t *octets;
-    size_t start, end; /* octets[start] up to octets[end] were received but not read */
+    uint8_t *bytes;
+    size_t start, end; /* bytes[start] up to bytes[end] were received but not read */
     size_t room;
     size_t max_line, max_reply;
     csmtp_reply_scan scan; /* of the reply that begins at start */

@@ -5,9 +5,9 @@
 
 enum { CODE_LENGTH = 3, TEXT_OFFSET = 4 };
 
-static bool is_digit(uint8_t octet)
+static bool is_digit(uint8_t byte)
 {
-    return octet >= '0' && octet <= '9';
+    return byte >= '0' && byte <= '9';
 }
 
 /* Returns the code of a line that ends in LF, or -1 if it has none. As LF is no digit, a line that
@@ -30,7 +30,7 @@ void csmtp_reply_scan_init(csmtp_reply_scan *scan)
     scan->code = -1;
 }
 
-csmtp_reply_status csmtp_reply_find(csmtp_reply_scan *scan, const uint8_t *octets, size_t count,
+csmtp_reply_status csmtp_reply_find(csmtp_reply_scan *scan, const uint8_t *bytes, size_t count,
                                     size_t max_line, size_t max_reply)
 {
     for (;;) {
@@ -41,7 +41,7 @@ csmtp_reply_status csmtp_reply_find(csmtp_reply_scan *scan, const uint8_t *octet
         size_t stop = count < cap ? count : cap;
         const uint8_t *end = NULL;
         if (scan->searched < stop)
-            end = memchr(octets + scan->searched, '\n', stop - scan->searched);
+            end = memchr(bytes + scan->searched, '\n', stop - scan->searched);
         if (!end) {
             scan->searched = stop;
             if (count <= cap)
@@ -49,8 +49,8 @@ csmtp_reply_status csmtp_reply_find(csmtp_reply_scan *scan, const uint8_t *octet
             return line_is_nearer ? CSMTP_REPLY_LINE_TOO_LONG : CSMTP_REPLY_TOO_LONG;
         }
 
-        size_t after = (size_t)(end - octets) + 1;
-        const uint8_t *line = octets + scan->line;
+        size_t after = (size_t)(end - bytes) + 1;
+        const uint8_t *line = bytes + scan->line;
         int code = line_code(line);
         scan->line = scan->searched = after;
         if (code < 0)
@@ -63,9 +63,9 @@ csmtp_reply_status csmtp_reply_find(csmtp_reply_scan *scan, const uint8_t *octet
     }
 }
 
-static bool is_stripped(uint8_t octet)
+static bool is_stripped(uint8_t byte)
 {
-    return octet == ' ' || octet == '\t' || octet == '\r' || octet == '\n';
+    return byte == ' ' || byte == '\t' || byte == '\r' || byte == '\n';
 }
 
 size_t csmtp_reply_join(const uint8_t *reply, size_t count, uint8_t *text)

@@ -23,11 +23,11 @@ typedef struct {
 
 void csmtp_reply_scan_init(csmtp_reply_scan *scan);
 
-/* Looks for the end of the reply that begins at octets[0]. While it returns MORE, call it again
+/* Looks for the end of the reply that begins at bytes[0]. While it returns MORE, call it again
  * with the same bytes and more behind them. max_line and max_reply include the line ends. After
  * DONE, BAD_CODE and MIXED_CODES, scan->line is the number of bytes used, including the offending
  * line. If something is too long, scan->searched is the number of bytes allowed. */
-csmtp_reply_status csmtp_reply_find(csmtp_reply_scan *scan, const uint8_t *octets, size_t count,
+csmtp_reply_status csmtp_reply_find(csmtp_reply_scan *scan, const uint8_t *bytes, size_t count,
                                     size_t max_line, size_t max_reply);
 
 /* Joins the texts of the lines of a reply: without code and separator, stripped of SP, TAB, CR and

@@ -2,20 +2,20 @@
 
 #include <string.h>
 
-void csmtp_steps_init(csmtp_steps *steps, csmtp_gear gear, bool lmtp, bool strict,
+void csmtp_steps_init(csmtp_steps *steps, csmtp_mode mode, bool lmtp, bool strict,
                       csmtp_step proof)
 {
     memset(steps, 0, sizeof *steps);
-    steps->gear = gear;
+    steps->mode = mode;
     steps->lmtp = lmtp;
     steps->strict = strict;
     steps->proof = proof;
-    steps->limit = csmtp_last_step(gear);
+    steps->limit = csmtp_last_step(mode);
 }
 
-csmtp_step csmtp_last_step(csmtp_gear gear)
+csmtp_step csmtp_last_step(csmtp_mode mode)
 {
-    return gear == CSMTP_LOCKSTEP ? CSMTP_SEQUENTIAL : CSMTP_NEXT;
+    return mode == CSMTP_SEQUENTIAL ? CSMTP_ALONE : CSMTP_NEXT;
 }
 
 void csmtp_steps_restrict(csmtp_steps *steps, csmtp_step limit)
@@ -35,7 +35,7 @@ void csmtp_steps_learn(csmtp_steps *steps, csmtp_step proof, csmtp_step limit)
 
 void csmtp_steps_prove(csmtp_steps *steps, csmtp_step step)
 {
-    csmtp_step before_next = steps->gear == CSMTP_CHUNKED ? CSMTP_WHOLE : CSMTP_FLIGHT;
+    csmtp_step before_next = steps->mode == CSMTP_CHUNKING ? CSMTP_WHOLE : CSMTP_FLIGHT;
     if (step > steps->proof && step <= steps->limit)
         steps->proof = step;
     if (steps->answers_behind && steps->proof >= before_next && steps->limit == CSMTP_NEXT)
@@ -52,7 +52,7 @@ bool csmtp_steps_should_probe(const csmtp_steps *steps, const csmtp_message *mes
     /* RSET can do no harm there; behind BDAT it has to be sent before the next message anyway. */
     if (!steps->strict || steps->lmtp || message->retried || !message->next)
         return false;
-    if (steps->gear == CSMTP_CHUNKED && steps->proof < CSMTP_FLIGHT)
+    if (steps->mode == CSMTP_CHUNKING && steps->proof < CSMTP_FLIGHT)
         return false; /* first the host has to show that it supports BDAT */
     return steps->proof < CSMTP_NEXT && steps->limit == CSMTP_NEXT && !steps->answers_behind;
 }
@@ -67,9 +67,9 @@ void csmtp_steps_book_probe(csmtp_steps *steps, bool is_success)
     csmtp_steps_prove(steps, steps->proof);
 }
 
-static bool is_digit(uint8_t octet)
+static bool is_digit(uint8_t byte)
 {
-    return octet >= '0' && octet <= '9';
+    return byte >= '0' && byte <= '9';
 }
 
 /* Whether a refusal can be about the order of commands (RFC 5321 section 4.2.4). An enhanced code
@@ -98,7 +98,7 @@ void csmtp_steps_doubt(csmtp_steps *steps, csmtp_message *message, csmtp_stage c
         left_early = left_early || steps->proof < CSMTP_FLIGHT || code == 503;
     else if (command == CSMTP_CONTENT)
         left_early = message->streamed && !steps->lmtp;
-    if (!left_early || steps->limit == CSMTP_SEQUENTIAL || message->retried || message->doubted ||
+    if (!left_early || steps->limit == CSMTP_ALONE || message->retried || message->doubted ||
         !is_about_order(command, code, text, count))
         return;
     message->doubted = command;
@@ -130,6 +130,6 @@ void csmtp_steps_resolve_doubt(csmtp_steps *steps, const csmtp_message *message)
     steps->doubts--;
     if (is_refused_again(message))
         return;
-    csmtp_step limit = message->doubted_early ? CSMTP_WHOLE : CSMTP_SEQUENTIAL;
+    csmtp_step limit = message->doubted_early ? CSMTP_WHOLE : CSMTP_ALONE;
     csmtp_steps_restrict(steps, message->doubted == CSMTP_CONTENT ? CSMTP_FLIGHT : limit);
 }

@@ -16,14 +16,14 @@
 
 /* How early a command may be sent. A host proves each step before more depends on it. */
 typedef enum {
-    CSMTP_SEQUENTIAL, /* after every reply */
+    CSMTP_ALONE, /* after every reply */
     CSMTP_FLIGHT,     /* with the other commands of its envelope */
     CSMTP_WHOLE,      /* with its whole transaction (BDAT) */
     CSMTP_NEXT        /* behind the end of the message before it */
 } csmtp_step;
 
 typedef struct {
-    csmtp_gear gear;
+    csmtp_mode mode;
     bool lmtp;
     bool strict;         /* see csmtp_pipeline */
     csmtp_step proof;    /* the last step that this host has proved to handle */
@@ -32,11 +32,11 @@ typedef struct {
     bool answers_behind; /* the host has answered a RSET behind the end of a message */
 } csmtp_steps;
 
-void csmtp_steps_init(csmtp_steps *steps, csmtp_gear gear, bool lmtp, bool strict,
+void csmtp_steps_init(csmtp_steps *steps, csmtp_mode mode, bool lmtp, bool strict,
                       csmtp_step proof);
 
-/* The last step of a gear. */
-csmtp_step csmtp_last_step(csmtp_gear gear);
+/* The last step of a mode. */
+csmtp_step csmtp_last_step(csmtp_mode mode);
 
 /* Lowers the limit, and the proof if it is above that. */
 void csmtp_steps_restrict(csmtp_steps *steps, csmtp_step limit);
@@ -54,7 +54,7 @@ void csmtp_steps_prove_content(csmtp_steps *steps, const csmtp_message *message)
 /* Whether whole transactions may be sent without waiting for the replies to RCPT. */
 static inline bool csmtp_steps_may_stream(const csmtp_steps *steps)
 {
-    return steps->gear == CSMTP_CHUNKED && steps->limit >= CSMTP_WHOLE &&
+    return steps->mode == CSMTP_CHUNKING && steps->limit >= CSMTP_WHOLE &&
            steps->proof >= CSMTP_FLIGHT;
 }
 

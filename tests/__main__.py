@@ -28,8 +28,8 @@ def implementations() -> list[str]:
 
 def in_parallel() -> list[str]:
     """The options that spread the test files over the processors."""
-    # Tests wait for servers and clocks half of their time. Those of a file stay together: they share
-    # the servers that their fixtures started.
+    # Tests wait for servers and clocks half of their time. Those of a file stay together: they
+    # share the servers that their fixtures started.
     return ["-n", str(2 * (os.cpu_count() or 1)), "--dist", "loadfile"]
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings
 
 import csmtplib
-from csmtplib.protocol import switches
+from csmtplib.protocol import extension_policy
 
 # How long an example takes says nothing on a machine that does something else too.
 settings.register_profile("csmtplib", deadline=None)
@@ -18,7 +18,7 @@ settings.load_profile("csmtplib")
 @pytest.fixture(autouse=True)
 def no_host_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a server of another test has shown, at a port that is used again, is forgotten."""
-    monkeypatch.setattr(switches, "_hosts", type(switches._hosts)())
+    monkeypatch.setattr(extension_policy, "_hosts", type(extension_policy._hosts)())
 
 
 def pytest_collection_finish() -> None:

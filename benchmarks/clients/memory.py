@@ -12,7 +12,7 @@ from .worker import Job, job, measure, report
 
 
 def resident() -> int:
-    """Return how many octets of this process are in memory."""
+    """Return how many bytes of this process are in memory."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 

@@ -54,7 +54,7 @@ PEOPLE = (("Ann Lee", "York"), ("Bob Stone", "Leeds"), ("Jörg Meyer", "Köln"),
 
 
 def text(size: int) -> str:
-    """Return the template of a text of about `size` octets."""
+    """Return the template of a text of about `size` bytes."""
     line = LINE.decode("ascii").replace("\r\n", "\n")
     return OPENING + line * max(1, (size - len(OPENING + CLOSING)) // len(line)) + CLOSING
 

@@ -41,7 +41,7 @@ def test_drop_in(benchmark: Any, side: str, kind: str) -> None:
 @pytest.mark.parametrize("kind", BODIES)
 @pytest.mark.parametrize("side", ["stdlib", *IMPLEMENTATIONS, "memcpy"])
 def test_strict(benchmark: Any, side: str, kind: str) -> None:
-    """From octets to octets in one pass; memcpy is the bound."""
+    """From bytes to bytes in one pass; memcpy is the bound."""
     benchmark.group = f"stuffing in one pass: {kind}"
     body = BODIES[kind]
     if side == "memcpy":

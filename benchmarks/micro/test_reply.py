@@ -62,7 +62,7 @@ def test_getreply(benchmark: Any, side: str, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", REPLIES)
 def test_kernel(benchmark: Any, side: str, kind: str) -> None:
-    """The stdlib's getreply() over a file in memory, and the scanner alone over its octets."""
+    """The stdlib's getreply() over a file in memory, and the scanner alone over its bytes."""
     benchmark.group = f"reply scanner alone: {kind}"
     stream = io.BytesIO(REPLIES[kind])
     if side == "stdlib":

@@ -26,14 +26,14 @@ DRAINING_SECONDS = 60.0
 @dataclass(frozen=True)
 class Endpoint:
     """Where to connect. `authority` is given where TLS is spoken from the start; `taken` tells how
-    many messages the server has counted, where it does; `settle` waits until it has nothing left
+    many messages the server has counted, where it does; `complete` waits until it has nothing left
     to do.
     """
 
     port: int
     authority: Path | None = None
     taken: Callable[[], int] | None = None
-    settle: Callable[[], None] = lambda: None
+    complete: Callable[[], None] = lambda: None
 
 
 class Endpoints:
@@ -76,7 +76,7 @@ class Endpoints:
         server = running_postfix(self._certificates, transport="discard")
         postfix = self._stack.enter_context(server)
         queue = postfix.log.parent / "queue"
-        return Endpoint(postfix.port, settle=lambda: wait_until_empty(queue))
+        return Endpoint(postfix.port, complete=lambda: wait_until_empty(queue))
 
     def _tls(self) -> Endpoint:
         way = running_stunnel(self._smtp_sink, self._certificates)
@@ -84,7 +84,7 @@ class Endpoints:
 
     def _distant(self, server: Endpoint) -> Endpoint:
         port = self._stack.enter_context(running_proxy(server.port, DELAY_SECONDS))
-        return Endpoint(port, taken=server.taken, settle=server.settle)
+        return Endpoint(port, taken=server.taken, complete=server.complete)
 
 
 def messages_taken(port: int) -> int:

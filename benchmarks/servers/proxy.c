@@ -1,7 +1,7 @@
 /* A wire of constant length: proxy PORT SERVER_PORT MICROSECONDS.
 
    What comes in on 127.0.0.1:PORT leaves for 127.0.0.1:SERVER_PORT that much later, and the same
-   back, so a round trip takes twice as long. Bandwidth is not limited; a wire holds IN_FLIGHT octets
+   back, so a round trip takes twice as long. Bandwidth is not limited; a wire holds IN_FLIGHT bytes
    each way before its sender has to wait. Connecting takes no time. It ends by a signal. */
 
 #define _GNU_SOURCE /* ppoll(2): poll(2) rounds to milliseconds */
@@ -17,12 +17,12 @@
 
 enum { CONNECTIONS = 64, READ = 256 * 1024, IN_FLIGHT = 64 * 1024 * 1024 };
 
-/* Octets under way; none means that the sender has closed. */
+/* Bytes under way; none means that the sender has closed. */
 struct parcel {
     struct parcel *next;
     int64_t due; /* nanoseconds of the monotonic clock */
     size_t begin, end;
-    char octets[];
+    char bytes[];
 };
 
 struct wire {
@@ -50,14 +50,14 @@ static int64_t now(void)
 /* Puts what can be read onto the wire; false if the connection is broken. */
 static bool put_in(struct wire *wire, int fd)
 {
-    static char octets[READ];
-    ssize_t came = read(fd, octets, sizeof octets);
+    static char bytes[READ];
+    ssize_t came = read(fd, bytes, sizeof bytes);
     if (came < 0)
         return errno == EAGAIN;
     struct parcel *parcel = malloc(sizeof *parcel + (size_t)came);
     if (parcel == NULL)
         return false;
-    memcpy(parcel->octets, octets, (size_t)came);
+    memcpy(parcel->bytes, bytes, (size_t)came);
     parcel->next = NULL;
     parcel->due = now() + delay;
     parcel->begin = 0;
@@ -84,7 +84,7 @@ static bool hand_over(struct wire *wire, int fd)
         }
         while (parcel->begin < parcel->end) {
             ssize_t written =
-                write(fd, parcel->octets + parcel->begin, parcel->end - parcel->begin);
+                write(fd, parcel->bytes + parcel->begin, parcel->end - parcel->begin);
             if (written < 0) {
                 wire->blocked = errno == EAGAIN;
                 return wire->blocked;

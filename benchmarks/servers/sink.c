@@ -31,8 +31,8 @@ struct connection {
     enum receiving receiving;
     bool mail, recipient; /* of the transaction: MAIL, RCPT accepted */
     bool chunked;         /* a BDAT of this transaction was accepted */
-    unsigned matched;     /* DATA: how many octets of the terminator came last */
-    uint64_t left;        /* CHUNK: octets still to come */
+    unsigned matched;     /* DATA: how many bytes of the terminator came last */
+    uint64_t left;        /* CHUNK: bytes still to come */
     bool accepted, last;  /* CHUNK: of its BDAT command */
     bool closing;         /* once the replies are written */
     size_t in_begin, in_end, out_begin, out_end;
@@ -60,9 +60,9 @@ static void take_message(struct connection *c)
     reply(c, "250 2.0.0 Ok: taken\r\n");
 }
 
-/* Returns how many of the octets belong to the message, the terminator included; `matched` is then
+/* Returns how many of the bytes belong to the message, the terminator included; `matched` is then
    5 if it ended. Only a CR can begin the terminator anew, wherever it was left off. */
-static size_t message_octets(const char *data, size_t size, unsigned *matched)
+static size_t message_bytes(const char *data, size_t size, unsigned *matched)
 {
     static const char TERMINATOR[] = "\r\n.\r\n";
     size_t at = 0;
@@ -154,7 +154,7 @@ static void bdat(struct connection *c, const char *arguments)
     bool last = strcasecmp(rest, "LAST") == 0;
     if (digits == 0 || digits > SIZE_DIGITS || (*rest != '\0' && !last)) {
         /* Where the next command begins is not known. */
-        reply(c, "501 5.5.4 Syntax: BDAT octets [LAST]\r\n");
+        reply(c, "501 5.5.4 Syntax: BDAT bytes [LAST]\r\n");
         c->closing = true;
         return;
     }
@@ -217,7 +217,7 @@ static bool take_piece(struct connection *c)
     if (size == 0)
         return false;
     if (c->receiving == DATA) {
-        c->in_begin += message_octets(input, size, &c->matched);
+        c->in_begin += message_bytes(input, size, &c->matched);
         if (c->matched == 5) {
             c->receiving = COMMANDS;
             take_message(c);

@@ -55,7 +55,7 @@ PUBLIC = {
 TYPES = {
     **{
         name: f"csmtplib.{name}"
-        for name in ("Octets", "Refusals", "Sendable", "SourceAddress", "StrOrBytesPath", "Text")
+        for name in ("BytesLike", "Refusals", "Sendable", "SourceAddress", "StrOrBytesPath", "Text")
     },
     "StrPath": "csmtplib.compose.StrPath",
 }

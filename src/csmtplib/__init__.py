@@ -64,7 +64,7 @@ _quote_periods = kernel.quote_periods
 CRLF = envelope.CRLF
 bCRLF = CRLF.encode()
 OLDSTYLE_AUTH = features.OLDSTYLE_AUTH
-_MAXLINE = limits.REPLY_LINE_OCTETS
+_MAXLINE = limits.REPLY_LINE_BYTES
 _MAXCHALLENGE = 5
 
 # After the names that it reads from here.

@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
     Class = TypeVar("Class", bound=type)
 
-_genuine: list[dict[str, object]] = []
+_original: list[dict[str, object]] = []
 
 
-def genuine(cls: Class) -> Class:
+def original(cls: Class) -> Class:
     """Class decorator: remember the methods that a class of ours has, before anybody can patch
     them."""
-    _genuine.append({name: getattr(cls, name) for name in dir(cls)})
+    _original.append({name: getattr(cls, name) for name in dir(cls)})
     return cls
 
 
-def untouched(client: object, *names: str) -> bool:
-    """Return whether all these methods of the object are still what a class of ours defines."""
+def is_overridden(client: object, *names: str) -> bool:
+    """Return whether one of these methods of the object is not what a class of ours defines."""
     methods_of, known = _methods(names)
-    return client.__dict__.keys().isdisjoint(names) and methods_of(type(client)) in known
+    return methods_of(type(client)) not in known or not client.__dict__.keys().isdisjoint(names)
 
 
 @lru_cache
@@ -37,7 +37,7 @@ def _methods(names: tuple[str, ...]) -> tuple[Callable[[type], Any], set[Any]]:
     methods_of = attrgetter(*names)
     known = {
         tuple(methods[name] for name in names) if len(names) > 1 else methods[names[0]]
-        for methods in _genuine
+        for methods in _original
         if all(name in methods for name in names)
     }
     return methods_of, known

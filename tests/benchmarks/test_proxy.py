@@ -11,11 +11,11 @@ from tests.servers.conftest import unavailable_means_skip
 from tests.servers.process import HOST
 
 DELAY_SECONDS = 0.025
-OCTETS = 4_000_000
+BYTES = 4_000_000
 
 
 def test_through_the_proxy() -> None:
-    body = random.Random(5321).randbytes(OCTETS)
+    body = random.Random(5321).randbytes(BYTES)
     with (
         unavailable_means_skip(),
         running_sink() as sink,
@@ -27,8 +27,8 @@ def test_through_the_proxy() -> None:
         connection.sendall(b"NOOP\r\n")
         assert connection.recv(512) == b"250 2.0.0 Ok\r\n"
         assert time.monotonic() - began >= 2 * DELAY_SECONDS
-        # Were an octet lost or moved, the command behind the chunk would not be found.
-        connection.sendall(b"BDAT %d LAST\r\n%sNOOP\r\n" % (OCTETS, body))
+        # Were an byte lost or moved, the command behind the chunk would not be found.
+        connection.sendall(b"BDAT %d LAST\r\n%sNOOP\r\n" % (BYTES, body))
         connection.shutdown(socket.SHUT_WR)
         answer = b"".join(iter(lambda: connection.recv(512), b""))
         assert answer == b"503 5.5.1 MAIL and RCPT first\r\n250 2.0.0 Ok\r\n"

@@ -1,4 +1,4 @@
-"""The SMTP server of the benchmarks: what it answers, octet for octet, however its input is cut."""
+"""The SMTP server of the benchmarks: what it answers, byte for byte, however its input is cut."""
 
 from __future__ import annotations
 
@@ -121,13 +121,13 @@ def send_until_full(connection: socket.socket, command: bytes) -> int:
     """Send a command until no more is taken for half a second; return how often it
     was sent whole.
     """
-    octets = 0
+    count = 0
     connection.settimeout(0.5)
     with suppress(TimeoutError):
         while True:
-            octets += connection.send(command[octets % len(command) :] + command * 10_000)
+            count += connection.send(command[count % len(command) :] + command * 10_000)
     connection.settimeout(10)
-    return octets // len(command)
+    return count // len(command)
 
 
 def test_what_it_offers(port: int) -> None:

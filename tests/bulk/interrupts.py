@@ -54,7 +54,7 @@ CONNECTIONS = 2
 MAX_IN_FLIGHT = 10
 BODY = b"dots\r\n.\r\n" * 20
 # For the sink to read what has come before the client closed.
-SETTLING_SECONDS = 0.5
+UNDISTURBED_SECONDS = 0.5
 
 # What is called of sockets, select and sqlite3.
 _NAMES = """send sendall recv recv_into settimeout close poll select write read
@@ -155,7 +155,7 @@ class ByCall:
         if self._fd is not None:
             # Its calls are made in C, which looks for signals behind them.
             fake: Any = SimpleNamespace(
-                Line=self._fd.Line,
+                Connection=self._fd.Connection,
                 run=self._around(self._fd.run),
                 run_together=self._around(self._fd.run_together),
             )
@@ -314,7 +314,7 @@ class Account:
 
 def account(sink: LoggingSink, runs: list[Run], failures: list[str]) -> Account:
     """Compares what was told with what the sink has logged."""
-    time.sleep(SETTLING_SECONDS)
+    time.sleep(UNDISTURBED_SECONDS)
     logged = Counter(address for address, _ in sink.accepted())
     found = Account(len(runs), sum(run.was_interrupted for run in runs), len(failures))
     for run in runs:

@@ -1,7 +1,7 @@
 """Writes journals until it is killed, or the disk fails it.
 
-A group arms GROUP recipients, and settles those of the group before; what commit() has returned for
-is told on standard output, a line each.
+A group records GROUP recipients as sending, and completes those of the group before; what commit()
+has returned for is told on standard output, a line each.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from csmtplib.bulk.journal import Journal, JournalError, Settled
+from csmtplib.bulk.journal import Completed, Journal, JournalError
 
 GROUP = 7
 
@@ -31,12 +31,12 @@ WAYS = [
 
 
 def new(group: int) -> list[tuple[int, str, str]]:
-    """The recipients that a group arms. Ids are 1 and up."""
+    """The recipients that a group records as sending. Ids are 1 and up."""
     first = 1 + group * GROUP
     return [(at, f"people.csv:{at}", f"u{at}@a.example") for at in range(first, first + GROUP)]
 
 
-def settled(group: int) -> list[Settled]:
+def completed(group: int) -> list[Completed]:
     """Their outcomes."""
     return [
         ("accepted", None, 250, "2.0.0", f"queued as {at}", "mx.example:25", float(at), at)
@@ -46,7 +46,7 @@ def settled(group: int) -> list[Settled]:
 
 def write(journal: Journal, group: int) -> None:
     """Has a group on disk."""
-    journal.write(new=new(group), again=[], settled=settled(group - 1) if group else [])
+    journal.write(new=new(group), again=[], completed=completed(group - 1) if group else [])
     journal.commit()
 
 
@@ -66,7 +66,7 @@ def write_for_ever(path: str) -> None:
 
 
 def fill_up(path: str, limit: str) -> None:
-    """Tells how many groups fit where no file may be larger than so many octets, and why there are
+    """Tells how many groups fit where no file may be larger than so many bytes, and why there are
     no more."""
     import resource
     import signal

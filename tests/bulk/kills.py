@@ -1,12 +1,12 @@
 """A campaign whose process is killed again and again, and goes on each time.
 
     python -m tests.bulk.kills [--recipients N] [--kills N] [--in-doubt hold|resend]
-        [--chunking | --lockstep] [--calls]
+        [--chunking | --sequential] [--calls]
 
 starts a sink that logs what it accepts, kills the sender (SIGKILL) at random moments until that was
 done so often, lets the last one come to its end, and compares journal and log. The sink offers
-PIPELINING; with --chunking CHUNKING, too; with --lockstep neither, so that each kill can leave only
-one message per connection in doubt. With --calls, and killed_at_a_call.c preloaded, one small
+PIPELINING; with --chunking CHUNKING, too; with --sequential neither, so that each kill can leave
+only one message per connection in doubt. With --calls, and killed_at_a_call.c preloaded, one small
 campaign after the other is killed once: before its first call that writes, syncs, sends or
 receives, before its second one, and so on.
 """
@@ -42,7 +42,7 @@ FEW = 4
 BODY = b"dots\r\n.\r\n" * 20
 
 InDoubt = Literal["hold", "resend"]
-Mode = Literal["pipelining", "chunking", "lockstep"]
+Mode = Literal["pipelining", "chunking", "sequential"]
 
 
 @dataclass(frozen=True)
@@ -114,15 +114,15 @@ class Account:
         return self.unaccounted == 0 and is_bounded
 
     def most_in_doubt(self, in_doubt: InDoubt) -> float:
-        """How many may be left in doubt, by the policy for that. In lockstep it is one for each
+        """How many may be left in doubt, by the policy for that. Sequentially it is one for each
         connection (T13); else it depends on how fast the server is."""
         if in_doubt == "resend":
             return 0
-        return self.kills * CONNECTIONS if self.mode == "lockstep" else math.inf
+        return self.kills * CONNECTIONS if self.mode == "sequential" else math.inf
 
     def most_doubled(self, in_doubt: InDoubt) -> int:
         """How many may be doubled, by the policy for what is in doubt."""
-        each = 1 if self.mode == "lockstep" else MAX_IN_FLIGHT
+        each = 1 if self.mode == "sequential" else MAX_IN_FLIGHT
         return self.kills * CONNECTIONS * each if in_doubt == "resend" else 0
 
 
@@ -151,7 +151,7 @@ def wait_until_sent(log: Path, size: int, process: int) -> None:
 @contextmanager
 def running_sink(directory: Path, mode: Mode) -> Iterator[LoggingSink]:
     """A sink that offers what the mode takes."""
-    log, chunking, pipelining = directory / "log", mode == "chunking", mode != "lockstep"
+    log, chunking, pipelining = directory / "log", mode == "chunking", mode != "sequential"
     with running_logging_sink(log, chunking=chunking, pipelining=pipelining) as sink:
         yield sink
 
@@ -222,7 +222,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--in-doubt", choices=("hold", "resend"), default="hold")
     modes = parser.add_mutually_exclusive_group()
-    for each in ("chunking", "lockstep"):
+    for each in ("chunking", "sequential"):
         modes.add_argument(f"--{each}", dest="mode", action="store_const", const=each)
     parser.add_argument("--calls", action="store_true")
     options = parser.parse_args()

@@ -20,18 +20,18 @@ def main(path: str) -> None:
         for _ in range(GROUPS):
             ids = journal.new_ids(GROUP)
             new = [(at, f"people.csv:{at * 7919 % 199_999}", f"u{at}@a.example") for at in ids]
-            journal.write(new=new, again=[], settled=[])
+            journal.write(new=new, again=[], completed=[])
             journal.commit()
-            settled = [
+            completed = [
                 ("deferred", 1.0, 450, "4.2.0", "mailbox busy", "mx.example:25", 2.0, at)
                 for at in ids
             ]
-            journal.write(new=[], again=[], settled=settled)
+            journal.write(new=[], again=[], completed=completed)
             journal.commit()
     with Journal(path) as journal:
         found = sum(len(journal.entries(f"people.csv:{line}")) for line in range(0, 199_999, 97))
         assert found >= 199_999 // 97
-        journal.write(new=[], again=[(at, 2) for at in range(1, GROUP)], settled=[])
+        journal.write(new=[], again=[(at, 2) for at in range(1, GROUP)], completed=[])
     with JournalView(path) as view:
         assert sum(1 for _ in view.rows()) == GROUP * GROUPS
         assert view.by_domain()[0].recipients == GROUP * GROUPS

@@ -424,11 +424,11 @@ class Former:
         with Journal(self.path) as journal:
             ids = {address: journal.new_ids(1)[0] for address, _, _ in left}
             new = [(ids[address], "key", address) for address, _, _ in left]
-            journal.write(new=new, again=[], settled=[])
+            journal.write(new=new, again=[], completed=[])
             journal.write(
                 new=[],
                 again=[],
-                settled=[
+                completed=[
                     (state, due, 250, None, "text", "mx:25", TIME - 500, ids[address])
                     for address, state, due in left
                     if state != "sending"
@@ -465,11 +465,11 @@ def resumed(stand: Make, former: Former, **options: Any) -> tuple[Stand, dict[st
     return one, {name: task for task in tasks for name in task.recipients}
 
 
-def test_what_is_settled_is_left_alone(stand: Make, former: Former) -> None:
+def test_what_is_completed_is_left_alone(stand: Make, former: Former) -> None:
     one, tasks = resumed(stand, former)
     assert tasks.keys() == {"new@y", "queued@y", "deferred@y", "due@y"}
-    # T14: what is in doubt is not settled.
-    assert (one.status.settled_before, one.status.in_doubt_before) == (2, 1)
+    # T14: what is in doubt is not completed.
+    assert (one.status.completed_before, one.status.in_doubt_before) == (2, 1)
     assert (one.status.taken, one.status.waiting, one.status.queued) == (4, 1, 3)
 
 
@@ -477,7 +477,7 @@ def test_what_is_in_doubt_is_sent_again_where_that_is_wanted(stand: Make, former
     one, tasks = resumed(stand, former, in_doubt="resend")
     assert tasks.keys() == {"new@y", "queued@y", "deferred@y", "due@y", "sending@y"}
     assert tasks["sending@y"].attempts == 2
-    assert (one.status.settled_before, one.status.in_doubt_before) == (2, 0)
+    assert (one.status.completed_before, one.status.in_doubt_before) == (2, 0)
 
 
 def test_what_is_left_has_its_place_in_the_journal(stand: Make, former: Former) -> None:

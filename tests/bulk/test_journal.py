@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from csmtplib.bulk import journal_format
-from csmtplib.bulk.journal import Entry, Journal, JournalError, Settled
+from csmtplib.bulk.journal import Completed, Entry, Journal, JournalError
 from csmtplib.bulk.journal_view import JournalView, Recipient
 
 from ..requirements import needs_resource_limits, needs_symbolic_links
@@ -26,21 +26,21 @@ TIME = 1_764_000_000.25
 LOST = "the sender ended before an outcome was recorded"
 
 
-def settled(state: str, at: int, *, due: float | None = None, time: float = TIME) -> Settled:
+def completed(state: str, at: int, *, due: float | None = None, time: float = TIME) -> Completed:
     """An outcome as write() takes it."""
     return (state, due, 250, "2.1.5", "OK", "mx.example:25", time, at)
 
 
-def arm(journal: Journal, *keys_and_addresses: tuple[str | int, str]) -> list[int]:
+def record_sending(journal: Journal, *keys_and_addresses: tuple[str | int, str]) -> list[int]:
     """Records new recipients as sending, on disk; their ids."""
     new = [(journal.new_ids(1)[0], *each) for each in keys_and_addresses]
-    journal.write(new=new, again=[], settled=[])
+    journal.write(new=new, again=[], completed=[])
     journal.commit()
     return [each[0] for each in new]
 
 
-def settle(journal: Journal, *outcomes: Settled) -> None:
-    journal.write(new=[], again=[], settled=outcomes)
+def complete(journal: Journal, *outcomes: Completed) -> None:
+    journal.write(new=[], again=[], completed=outcomes)
     journal.commit()
 
 
@@ -57,7 +57,7 @@ def path(tmp_path: Path) -> Path:
 def test_what_is_new_is_sending(path: Path) -> None:
     with Journal(path) as journal:
         assert journal.recovered == 0
-        assert arm(journal, ("a", "ann@a.example"), (7, "bob@b.example")) == [1, 2]
+        assert record_sending(journal, ("a", "ann@a.example"), (7, "bob@b.example")) == [1, 2]
         assert rows(path)[0] == Recipient(
             1, "a", "ann@a.example", "sending", 1, None, None, None, None, None, None, None
         )
@@ -67,8 +67,8 @@ def test_what_is_new_is_sending(path: Path) -> None:
 @pytest.mark.parametrize("state", ["accepted", "rejected", "in doubt", "deferred"])
 def test_an_outcome_is_recorded_with_all_that_is_known_of_it(path: Path, state: str) -> None:
     with Journal(path) as journal:
-        [at] = arm(journal, ("a", "ann@a.example"))
-        settle(journal, (state, 5.5, 450, "4.2.0", "later", "mx.example:25", TIME, at))
+        [at] = record_sending(journal, ("a", "ann@a.example"))
+        complete(journal, (state, 5.5, 450, "4.2.0", "later", "mx.example:25", TIME, at))
         assert journal.counts() == {state: 1}
     assert rows(path) == [
         Recipient(
@@ -90,8 +90,8 @@ def test_an_outcome_is_recorded_with_all_that_is_known_of_it(path: Path, state: 
 
 def test_what_is_given_back_unsent_had_no_first_attempt(path: Path) -> None:
     with Journal(path) as journal:
-        [at] = arm(journal, ("a", "ann@a.example"))
-        settle(journal, settled("queued", at))
+        [at] = record_sending(journal, ("a", "ann@a.example"))
+        complete(journal, completed("queued", at))
     with Journal(path) as journal:
         assert journal.entries("a") == [
             Entry(1, "ann@a.example", "queued", 1, None, None, 250, "OK")
@@ -100,36 +100,36 @@ def test_what_is_given_back_unsent_had_no_first_attempt(path: Path) -> None:
 
 def test_the_first_attempt_stays_the_first(path: Path) -> None:
     with Journal(path) as journal:
-        [at] = arm(journal, ("a", "ann@a.example"))
-        settle(journal, settled("deferred", at, due=TIME + 60))
-        journal.write(new=[], again=[(at, 2)], settled=[])
+        [at] = record_sending(journal, ("a", "ann@a.example"))
+        complete(journal, completed("deferred", at, due=TIME + 60))
+        journal.write(new=[], again=[(at, 2)], completed=[])
         journal.commit()
         [row] = rows(path)
         assert (row.state, row.attempts, row.first, row.due) == ("sending", 2, TIME, None)
-        settle(journal, settled("accepted", at, time=TIME + 61))
+        complete(journal, completed("accepted", at, time=TIME + 61))
     [row] = rows(path)
     assert (row.state, row.attempts, row.first, row.time) == ("accepted", 2, TIME, TIME + 61)
 
 
-def test_settled_and_sent_again_in_one_group_is_sending(path: Path) -> None:
+def test_completed_and_sent_again_in_one_group_is_sending(path: Path) -> None:
     with Journal(path) as journal:
-        [at] = arm(journal, ("a", "ann@a.example"))
-        journal.write(new=[], again=[(at, 2)], settled=[settled("deferred", at)])
+        [at] = record_sending(journal, ("a", "ann@a.example"))
+        journal.write(new=[], again=[(at, 2)], completed=[completed("deferred", at)])
         journal.commit()
         assert journal.counts() == {"sending": 1}
 
 
-def test_new_and_settled_in_one_group_is_settled(path: Path) -> None:
+def test_new_and_completed_in_one_group_is_completed(path: Path) -> None:
     with Journal(path) as journal:
         at = journal.new_ids(1)[0]
-        journal.write(new=[(at, 1, "a@a.example")], again=[], settled=[settled("rejected", at)])
+        journal.write(new=[(at, 1, "a@a.example")], again=[], completed=[completed("rejected", at)])
         journal.commit()
         assert journal.counts() == {"rejected": 1}
 
 
 def test_nothing_is_on_disk_before_the_commit(path: Path) -> None:
     with Journal(path) as journal:
-        journal.write(new=[(1, "a", "ann@a.example")], again=[], settled=[])
+        journal.write(new=[(1, "a", "ann@a.example")], again=[], completed=[])
         assert rows(path) == []
         journal.commit()
         assert len(rows(path)) == 1
@@ -137,30 +137,30 @@ def test_nothing_is_on_disk_before_the_commit(path: Path) -> None:
 
 def test_closing_commits_what_was_written(path: Path) -> None:
     with Journal(path) as journal:
-        journal.write(new=[(1, "a", "ann@a.example")], again=[], settled=[])
+        journal.write(new=[(1, "a", "ann@a.example")], again=[], completed=[])
     assert len(rows(path)) == 1
 
 
 def test_a_commit_of_nothing_is_no_error(path: Path) -> None:
     with Journal(path) as journal:
         journal.commit()
-        journal.write(new=[], again=[], settled=[])
+        journal.write(new=[], again=[], completed=[])
         journal.commit()
         assert journal.counts() == {}
 
 
 @pytest.mark.parametrize(
     ("again", "outcomes"),
-    [([(9, 2)], []), ([], [settled("accepted", 9)])],
-    ids=["again", "settled"],
+    [([(9, 2)], []), ([], [completed("accepted", 9)])],
+    ids=["again", "completed"],
 )
 def test_a_recipient_that_is_not_in_it_is_not_passed_over(
-    path: Path, again: list[tuple[int, int]], outcomes: list[Settled]
+    path: Path, again: list[tuple[int, int]], outcomes: list[Completed]
 ) -> None:
     with Journal(path) as journal:
-        arm(journal, ("a", "ann@a.example"))
+        record_sending(journal, ("a", "ann@a.example"))
         with pytest.raises(JournalError, match="not in it"):
-            journal.write(new=[], again=again, settled=outcomes)
+            journal.write(new=[], again=again, completed=outcomes)
 
 
 @pytest.mark.parametrize(
@@ -175,9 +175,9 @@ def test_a_recipient_that_is_not_in_it_is_not_passed_over(
 )
 def test_what_cant_be_recorded_ends_the_journal(path: Path, new: tuple[int, str, str]) -> None:
     with Journal(path) as journal:
-        arm(journal, ("a", "ann@a.example"))
+        record_sending(journal, ("a", "ann@a.example"))
         with pytest.raises(JournalError, match="nothing may be sent without it"):
-            journal.write(new=[new], again=[], settled=[])
+            journal.write(new=[new], again=[], completed=[])
         with pytest.raises(JournalError, match="nothing may be sent without it"):
             journal.commit()
     assert len(rows(path)) == 1
@@ -185,23 +185,23 @@ def test_what_cant_be_recorded_ends_the_journal(path: Path, new: tuple[int, str,
 
 def test_no_state_but_those_there_are(path: Path) -> None:
     with Journal(path) as journal:
-        arm(journal, ("a", "ann@a.example"))
+        record_sending(journal, ("a", "ann@a.example"))
         with pytest.raises(JournalError):
-            settle(journal, settled("sent", 1))
+            complete(journal, completed("sent", 1))
     assert rows(path)[0].state == "sending"
 
 
 def test_a_failure_is_for_good(path: Path) -> None:
     with Journal(path) as journal:
-        arm(journal, ("a", "ann@a.example"))
+        record_sending(journal, ("a", "ann@a.example"))
         with pytest.raises(JournalError):
-            journal.write(new=[], again=[(9, 1)], settled=[])
+            journal.write(new=[], again=[(9, 1)], completed=[])
         for call in (
             journal.commit,
             journal.counts,
             journal.parameters,
             lambda: journal.set_parameters({"a": "b"}),
-            lambda: journal.write(new=[], again=[], settled=[]),
+            lambda: journal.write(new=[], again=[], completed=[]),
         ):
             with pytest.raises(JournalError, match="failed"):
                 call()
@@ -211,7 +211,7 @@ def test_a_closed_journal_refuses_everything_and_closes_again(path: Path) -> Non
     journal = Journal(path)
     journal.close()
     with pytest.raises(JournalError, match="is closed"):
-        journal.write(new=[(1, "a", "ann@a.example")], again=[], settled=[])
+        journal.write(new=[(1, "a", "ann@a.example")], again=[], completed=[])
     with pytest.raises(JournalError, match="is closed"):
         journal.commit()
     journal.close()
@@ -222,8 +222,8 @@ def test_a_closed_journal_refuses_everything_and_closes_again(path: Path) -> Non
 
 def test_what_was_sending_is_in_doubt_after_a_restart(path: Path) -> None:
     with Journal(path) as journal:
-        arm(journal, ("a", "ann@a.example"), ("b", "bob@b.example"))
-        settle(journal, settled("accepted", 2))
+        record_sending(journal, ("a", "ann@a.example"), ("b", "bob@b.example"))
+        complete(journal, completed("accepted", 2))
     with Journal(path) as journal:
         assert journal.recovered == 1
         assert journal.counts() == {"in doubt": 1, "accepted": 1}
@@ -238,19 +238,19 @@ def test_what_was_sending_is_in_doubt_after_a_restart(path: Path) -> None:
 
 def test_what_is_in_doubt_may_be_sent_again(path: Path) -> None:
     with Journal(path) as journal:
-        arm(journal, ("a", "ann@a.example"))
+        record_sending(journal, ("a", "ann@a.example"))
     with Journal(path) as journal:
         [entry] = journal.entries("a")
-        journal.write(new=[], again=[(entry.id, entry.attempts + 1)], settled=[])
+        journal.write(new=[], again=[(entry.id, entry.attempts + 1)], completed=[])
         journal.commit()
-        settle(journal, settled("accepted", entry.id))
+        complete(journal, completed("accepted", entry.id))
     assert [(row.state, row.attempts) for row in rows(path)] == [("accepted", 2)]
 
 
 def test_entries_are_those_of_former_runs_by_key(path: Path) -> None:
     with Journal(path) as journal:
-        arm(journal, (1, "ann@a.example"), ("1", "bob@b.example"), (1, "cid@c.example"))
-        settle(journal, settled("deferred", 1, due=TIME + 60))
+        record_sending(journal, (1, "ann@a.example"), ("1", "bob@b.example"), (1, "cid@c.example"))
+        complete(journal, completed("deferred", 1, due=TIME + 60))
         assert journal.entries(1) == []
         assert not journal.has_history
     with Journal(path) as journal:
@@ -261,28 +261,28 @@ def test_entries_are_those_of_former_runs_by_key(path: Path) -> None:
         ]
         assert [entry.recipient for entry in journal.entries("1")] == ["bob@b.example"]
         assert journal.entries("2") == []
-        assert arm(journal, ("2", "dan@d.example")) == [4]
+        assert record_sending(journal, ("2", "dan@d.example")) == [4]
         assert journal.entries("2") == []
 
 
 def test_entries_do_not_wait_for_a_group_that_is_open(path: Path) -> None:
     with Journal(path) as journal:
-        arm(journal, ("a", "ann@a.example"))
-        settle(journal, settled("accepted", 1))
+        record_sending(journal, ("a", "ann@a.example"))
+        complete(journal, completed("accepted", 1))
     with Journal(path) as journal:
-        journal.write(new=[(journal.new_ids(1)[0], "b", "bob@b.example")], again=[], settled=[])
+        journal.write(new=[(journal.new_ids(1)[0], "b", "bob@b.example")], again=[], completed=[])
         assert [entry.state for entry in journal.entries("a")] == ["accepted"]
         journal.commit()
 
 
 def test_another_thread_commits_while_entries_are_looked_up(path: Path) -> None:
     with Journal(path) as journal:
-        ids = arm(journal, *((number, "ann@a.example") for number in range(500)))
-        settle(journal, *(settled("accepted", at) for at in ids))
+        ids = record_sending(journal, *((number, "ann@a.example") for number in range(500)))
+        complete(journal, *(completed("accepted", at) for at in ids))
     with Journal(path) as journal, ThreadPoolExecutor(1) as thread:
         for number in range(0, 500, 10):
             new = [(journal.new_ids(1)[0], f"new {number}", "bob@b.example")]
-            journal.write(new=new, again=[], settled=[])
+            journal.write(new=new, again=[], completed=[])
             committed = thread.submit(journal.commit)
             for key in range(number, number + 10):
                 assert [entry.state for entry in journal.entries(key)] == ["accepted"]
@@ -342,14 +342,14 @@ def test_refused_recipients_are_tried_again(
     path: Path, code: str | None, chosen: list[int]
 ) -> None:
     with Journal(path) as journal:
-        arm(journal, *((at, f"r{at}@a.example") for at in range(1, 9)))
+        record_sending(journal, *((at, f"r{at}@a.example") for at in range(1, 9)))
         for at, (basic, enhanced) in enumerate(REFUSALS, 1):
             journal.write(
                 new=[],
                 again=[],
-                settled=[("rejected", None, basic, enhanced, "no", "mx:25", TIME, at)],
+                completed=[("rejected", None, basic, enhanced, "no", "mx:25", TIME, at)],
             )
-        settle(journal, settled("accepted", 8))
+        complete(journal, completed("accepted", 8))
     with Journal(path) as journal:
         assert journal.retry_rejected(code) == len(chosen)
         # On disk.
@@ -374,10 +374,10 @@ def test_what_is_no_code(path: Path, code: str) -> None:
 
 def test_what_is_in_doubt_may_be_taken_as_accepted(path: Path) -> None:
     with Journal(path) as journal:
-        arm(journal, (1, "ann@a.example"), (2, "bob@b.example"))
-        settle(journal, settled("rejected", 2))
+        record_sending(journal, (1, "ann@a.example"), (2, "bob@b.example"))
+        complete(journal, completed("rejected", 2))
     with Journal(path) as journal:
-        arm(journal, (3, "cid@c.example"))
+        record_sending(journal, (3, "cid@c.example"))
         assert journal.accept_in_doubt(TIME + 9) == 1
         ann, bob, cid = rows(path)
         assert (ann.state, ann.time) == ("accepted", TIME + 9)
@@ -455,7 +455,7 @@ def test_another_process_keeps_it_until_it_dies(path: Path) -> None:
     hold = (
         "import sys; from csmtplib.bulk.journal import Journal\n"
         "journal = Journal(sys.argv[1])\n"
-        "journal.write(new=[(1, 'a', 'ann@a.example')], again=[], settled=[])\n"
+        "journal.write(new=[(1, 'a', 'ann@a.example')], again=[], completed=[])\n"
         "journal.commit(); print('sending', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
@@ -496,7 +496,7 @@ def test_a_journal_of_the_first_version_is_updated(version_1: Path, tmp_path: Pa
             Entry(2, "b2@y.test", "deferred", 2, 1e9, 1e9, 451, "4.7.1 later")
         ]
         assert journal.new_ids(1) == [6]
-        journal.write(new=[(6, 6, "b6@y.test")], again=[], settled=[])
+        journal.write(new=[(6, 6, "b6@y.test")], again=[], completed=[])
     Journal(tmp_path / "new").close()
     assert schema(version_1) == schema(tmp_path / "new")
     assert [row.state for row in rows(version_1)][-1] == "sending"
@@ -594,14 +594,14 @@ POSIX_NAMES = [] if sys.platform == "win32" else [":memory:", "a?mode=memory"]
 def test_names_mean_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     with Journal(name) as journal:
-        arm(journal, ("a", "ann@a.example"))
+        record_sending(journal, ("a", "ann@a.example"))
     assert [each.name for each in tmp_path.iterdir()] == [name]
     assert len(rows(Path(name))) == 1
 
 
 def test_closing_leaves_one_file(path: Path) -> None:
     with Journal(path) as journal:
-        arm(journal, ("a", "ann@a.example"))
+        record_sending(journal, ("a", "ann@a.example"))
         assert path.with_name(f"{path.name}-wal").exists()
         with JournalView(path) as view:
             assert view.counts() == {"sending": 1}
@@ -630,13 +630,13 @@ def log_size(path: Path) -> int:
 
 def fill(journal: Journal, numbers: Iterable[int]) -> int:
     """Records recipients as sending, in groups of a thousand; the bytes of their addresses."""
-    octets = 0
+    room = 0
     for _ in numbers:
         new = [(journal.new_ids(1)[0], "k", "x" * 1000) for _ in range(1000)]
-        octets += 1_000_000
-        journal.write(new=new, again=[], settled=[])
+        room += 1_000_000
+        journal.write(new=new, again=[], completed=[])
         journal.commit()
-    return octets
+    return room
 
 
 # Checkpoints come after a thousand pages, and a group may be on top.
@@ -677,7 +677,7 @@ def test_the_log_shrinks_after_a_reader_that_held_it(path: Path) -> None:
 
 def test_closing_empties_the_log_for_a_reader_that_stays(path: Path) -> None:
     with Journal(path) as journal, JournalView(path) as view:
-        arm(journal, ("a", "ann@a.example"))
+        record_sending(journal, ("a", "ann@a.example"))
         assert view.counts() == {"sending": 1}
         journal.close()
         assert log_size(path) == 0
@@ -688,10 +688,10 @@ def test_closing_empties_the_log_for_a_reader_that_stays(path: Path) -> None:
 def test_closing_does_not_wait_for_a_reader_that_holds_the_log(path: Path) -> None:
     reader = sqlite3.connect(path, isolation_level=None)
     with Journal(path) as journal:
-        arm(journal, ("a", "ann@a.example"))
+        record_sending(journal, ("a", "ann@a.example"))
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM recipient").fetchall()
-        arm(journal, ("b", "bob@b.example"))
+        record_sending(journal, ("b", "bob@b.example"))
         begun = time.monotonic()
         journal.close()
         assert time.monotonic() - begun < journal_format.PATIENCE_SECONDS

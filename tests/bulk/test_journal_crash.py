@@ -77,12 +77,12 @@ def test_what_was_committed_survives_a_kill(tmp_path: Path, seed: int) -> None:
 def test_a_log_that_is_cut_off_leaves_the_commits_before_it(tmp_path: Path) -> None:
     path, log = tmp_path / "campaign.journal", tmp_path / "campaign.journal-wal"
     told = written_until_killed(path, 60)
-    last, octets = path.read_bytes(), log.read_bytes()
+    last, data = path.read_bytes(), log.read_bytes()
     chance = random.Random(told)
     found = []
-    for size in sorted([0, 1, len(octets), *(chance.randrange(len(octets)) for _ in range(40))]):
+    for size in sorted([0, 1, len(data), *(chance.randrange(len(data)) for _ in range(40))]):
         path.write_bytes(last)
-        log.write_bytes(octets[:size])
+        log.write_bytes(data[:size])
         path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
         found.append(groups_in(path))
     assert found[0] == 0
@@ -90,13 +90,13 @@ def test_a_log_that_is_cut_off_leaves_the_commits_before_it(tmp_path: Path) -> N
     assert told <= found[-1] <= told + 1
 
 
-def test_a_log_with_an_octet_changed_leaves_the_commits_before_it(tmp_path: Path) -> None:
+def test_a_log_with_an_byte_changed_leaves_the_commits_before_it(tmp_path: Path) -> None:
     path, log = tmp_path / "campaign.journal", tmp_path / "campaign.journal-wal"
     told = written_until_killed(path, 60)
-    last, octets = path.read_bytes(), log.read_bytes()
+    last, data = path.read_bytes(), log.read_bytes()
     chance = random.Random(told)
     for _ in range(20):
-        torn = bytearray(octets)
+        torn = bytearray(data)
         torn[chance.randrange(len(torn))] ^= 1 << chance.randrange(8)
         path.write_bytes(last)
         log.write_bytes(torn)

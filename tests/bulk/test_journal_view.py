@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from csmtplib.bulk.journal import Journal, JournalError, Settled
+from csmtplib.bulk.journal import Completed, Journal, JournalError
 from csmtplib.bulk.journal_view import CodeTally, DomainTally, JournalView, Recipient
 
 from ..requirements import needs_permissions
@@ -20,7 +20,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "campaign.journal"
 
 
-def outcome(at: int, state: str, code: int | None, enhanced: str | None, time: float) -> Settled:
+def outcome(at: int, state: str, code: int | None, enhanced: str | None, time: float) -> Completed:
     return (state, None, code, enhanced, f"{state} by {at}", "mx.example:25", BEGUN + time, at)
 
 
@@ -39,11 +39,11 @@ def campaign(path: Path) -> Iterator[Path]:
     ]
     with Journal(path) as journal:
         new = [(journal.new_ids(1)[0], f"key{n}", each) for n, each in enumerate(addresses, 1)]
-        journal.write(new=new, again=[], settled=[])
+        journal.write(new=new, again=[], completed=[])
         journal.write(
             new=[],
             again=[],
-            settled=[
+            completed=[
                 outcome(1, "accepted", 250, "2.0.0", 0.5),
                 outcome(2, "rejected", 550, "5.1.1", 1.0),
                 outcome(3, "accepted", 250, "2.0.0", 11.0),
@@ -54,7 +54,7 @@ def campaign(path: Path) -> Iterator[Path]:
                 outcome(8, "rejected", 550, None, 14.0),
             ],
         )
-        journal.write(new=[], again=[(7, 2)], settled=[])
+        journal.write(new=[], again=[(7, 2)], completed=[])
         journal.commit()
         yield path
 
@@ -117,7 +117,7 @@ def test_over_time(campaign: Path) -> None:
 def test_rows_come_in_their_order_however_many(path: Path) -> None:
     with Journal(path) as journal:
         ids = journal.new_ids(2500)
-        journal.write(new=[(at, at, "ann@a.example") for at in ids], again=[], settled=[])
+        journal.write(new=[(at, at, "ann@a.example") for at in ids], again=[], completed=[])
     with JournalView(path) as view:
         assert [row.id for row in view.rows()] == ids
 
@@ -127,7 +127,7 @@ def test_a_view_sees_what_is_committed_after_it_was_opened(path: Path) -> None:
         assert view.counts() == {}
         assert list(view.rows()) == []
         assert view.span() == (None, None)
-        journal.write(new=[(1, 7, "ann@a.example")], again=[], settled=[])
+        journal.write(new=[(1, 7, "ann@a.example")], again=[], completed=[])
         assert view.counts() == {}
         journal.commit()
         assert view.counts() == {"sending": 1}
@@ -150,11 +150,11 @@ def test_a_view_leaves_what_it_found(campaign: Path, tmp_path: Path) -> None:
 
 def test_a_view_of_a_closed_journal_leaves_one_file(path: Path) -> None:
     Journal(path).close()
-    octets = path.read_bytes()
+    data = path.read_bytes()
     with JournalView(path) as view:
         assert view.counts() == {}
     assert list(path.parent.iterdir()) == [path]
-    assert path.read_bytes() == octets
+    assert path.read_bytes() == data
 
 
 def test_there_has_to_be_a_journal(path: Path) -> None:
@@ -166,9 +166,9 @@ def test_there_has_to_be_a_journal(path: Path) -> None:
 def test_a_damaged_journal_is_told(path: Path) -> None:
     with Journal(path) as journal:
         new = [(journal.new_ids(1)[0], n, "ann@a.example") for n in range(2000)]
-        journal.write(new=new, again=[], settled=[])
-    octets = path.read_bytes()
-    path.write_bytes(octets[:8192] + b"\xff" * (len(octets) - 8192))
+        journal.write(new=new, again=[], completed=[])
+    data = path.read_bytes()
+    path.write_bytes(data[:8192] + b"\xff" * (len(data) - 8192))
     with JournalView(path) as view, pytest.raises(JournalError, match="damaged"):
         list(view.rows())
 

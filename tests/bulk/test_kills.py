@@ -39,12 +39,12 @@ def kills(*options: str, **environment: str) -> list[dict[str, int]]:
 
 
 @pytest.mark.parametrize(
-    "gear", ["--chunking", "", "--lockstep"], ids=["chunking", "data", "lockstep"]
+    "mode", ["--chunking", "", "--sequential"], ids=["chunking", "data", "sequential"]
 )
 @pytest.mark.parametrize("policy", ["hold", "resend"])
-def test_a_campaign_that_is_killed_again_and_again(policy: str, gear: str) -> None:
+def test_a_campaign_that_is_killed_again_and_again(policy: str, mode: str) -> None:
     size = ["--recipients", "2500", "--kills", "25"]
-    (account,) = kills(*size, "--in-doubt", policy, *filter(None, [gear]))
+    (account,) = kills(*size, "--in-doubt", policy, *filter(None, [mode]))
     assert account["kills"] >= 20
     assert account["accepted"] + account["in_doubt"] == 2500
     assert account["in_doubt"] == 0 or policy == "hold"

@@ -32,7 +32,7 @@ IDLE = 0.6
 every_way = pytest.mark.parametrize(
     ("pipelining", "chunking"),
     [(False, False), (True, False), (True, True)],
-    ids=["lockstep", "data", "chunking"],
+    ids=["sequential", "data", "chunking"],
 )
 
 

@@ -25,7 +25,7 @@ from csmtplib.bulk.settings import Settings
 from csmtplib.bulk.status import Rejections, Status, StopRequest
 from csmtplib.bulk.task import Task
 from csmtplib.bulk.throttle import Throttle
-from csmtplib.kernel.transaction import Gear, Want
+from csmtplib.kernel.transaction import Mode, Want
 from csmtplib.protocol.features import Features
 from csmtplib.protocol.mail_object import MailObject
 from csmtplib.protocol.outcome import Reply, State
@@ -64,9 +64,9 @@ class Link:
         return Submission(
             self.replies,
             Features(),
-            Gear.PIPELINED,
+            Mode.PIPELINING,
             lmtp=False,
-            host=known_host(Gear.PIPELINED),
+            host=known_host(Mode.PIPELINING),
             max_in_flight=max_in_flight,
         )
 
@@ -105,12 +105,12 @@ class Wire(PooledConnection):
                 self._desk.recorder.recorded.remove(task)
         self.give(deque(tasks), len(tasks), self._desk.clock.now)
 
-    def talk(self, host: Host, *, octets: int = 1 << 20) -> None:
-        """Has the host answer to all, or so many octets of it; it hangs up where it wants to."""
+    def talk(self, host: Host, *, most: int = 1 << 20) -> None:
+        """Has the host answer to all, or so many bytes of it; it hangs up where it wants to."""
         pipeline = self.pipeline
-        while octets > 0 and pipeline.failure is None and pipeline.want() & Want.WRITE:
-            written = pipeline.pull(octets)
-            octets -= len(written)
+        while most > 0 and pipeline.failure is None and pipeline.want() & Want.WRITE:
+            written = pipeline.pull(most)
+            most -= len(written)
             pipeline.wrote(len(written))
             self.link.replies.feed(host.take(bytes(written)))
             pipeline.receive()
@@ -276,7 +276,7 @@ def test_nothing_has_come(desk: Desk) -> None:
     wire = desk.wire(desk.tasks(2))
     wire.collect()
     assert desk.told == []
-    assert (len(wire.tasks), desk.in_progress, desk.handler.settled) == (2, 2, 0)
+    assert (len(wire.tasks), desk.in_progress, desk.handler.completed) == (2, 2, 0)
     assert wire.widened == 0
 
 
@@ -286,7 +286,7 @@ def test_messages_that_are_accepted(desk: Desk) -> None:
     first = desk.recorder.deliveries[0]
     assert (first.key, first.attempts, first.host, first.time) == (0, 1, "mx.test:25", TIME)
     assert (first.enhanced, first.fault) == ("2.0.0", None)
-    assert (desk.status.accepted, desk.in_progress, desk.handler.settled) == (3, 0, 3)
+    assert (desk.status.accepted, desk.in_progress, desk.handler.completed) == (3, 0, 3)
     assert (wire.statistics.given, wire.statistics.answered, wire.statistics.used) == (3, 3, NOW)
     assert (len(wire.tasks), wire.widened, desk.recorder.open) == (0, 1, 0)
 
@@ -297,12 +297,12 @@ def test_answers_come_one_after_the_other(desk: Desk, clock: Clock) -> None:
     seen = []
     while wire.tasks:
         clock.now += 1
-        wire.talk(host, octets=1)
+        wire.talk(host, most=1)
         wire.collect()
         seen.append(len(desk.told))
     assert seen == sorted(seen)
     assert set(seen) == {0, 1, 2, 3}
-    assert desk.handler.settled == 3
+    assert desk.handler.completed == 3
 
 
 @pytest.mark.parametrize("verb", ["rcpt", "data", "message"])
@@ -324,7 +324,7 @@ def test_each_recipient_has_its_answer(desk: Desk) -> None:
     due, (later,) = desk.later()
     assert (later.recipients, later.attempts, due) == (["d@y.test"], 2, 60.0)
     assert (desk.status.waiting, desk.status.queued) == (1, 0)
-    assert (desk.in_progress, desk.handler.settled, desk.recorder.open) == (0, 1, 0)
+    assert (desk.in_progress, desk.handler.completed, desk.recorder.open) == (0, 1, 0)
 
 
 def test_what_can_not_be_sent(desk: Desk) -> None:
@@ -379,7 +379,7 @@ def test_the_last_try(desk: Desk, clock: Clock) -> None:
 
 def test_what_was_lost_before_its_end_is_sent_again(desk: Desk) -> None:
     wire = desk.wire(desk.tasks(3))
-    wire.talk(Host(), octets=30)
+    wire.talk(Host(), most=30)
     wire.lose()
     wire.collect()
     assert desk.told == []
@@ -411,7 +411,7 @@ def test_what_was_accepted_before_the_loss_is_told(desk: Desk) -> None:
     assert desk.told == [("b0@y.test", State.ACCEPTED, 250)]
     (again,) = desk.again()
     assert (again.key, again.cut_offs) == (1, 1)
-    assert desk.handler.settled == 2
+    assert desk.handler.completed == 2
 
 
 def cut_off(desk: Desk, task: Task, host: Host | None = None) -> list[Task]:

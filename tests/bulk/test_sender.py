@@ -80,7 +80,7 @@ def all_once(server: ThrottlingServer, count: int) -> bool:
 
 
 @pytest.mark.parametrize("chunking", [True, False], ids=["chunking", "data"])
-@pytest.mark.parametrize("pipelining", [True, False], ids=["pipelining", "lockstep"])
+@pytest.mark.parametrize("pipelining", [True, False], ids=["pipelining", "sequential"])
 def test_a_campaign(pipelining: bool, chunking: bool) -> None:
     with ThrottlingServer(pipelining=pipelining, chunking=chunking) as server:
         using = sender(server)
@@ -223,7 +223,7 @@ def test_the_number_after_which_the_server_closes_is_learnt() -> None:
 
 @pytest.mark.parametrize("unknown", [False, True], ids=["", "unknown recipients"])
 @pytest.mark.parametrize("chunking", [True, False], ids=["chunking", "data"])
-@pytest.mark.parametrize("pipelining", [True, False], ids=["pipelining", "lockstep"])
+@pytest.mark.parametrize("pipelining", [True, False], ids=["pipelining", "sequential"])
 def test_a_session_that_is_spent_and_stays_open(
     pipelining: bool, chunking: bool, unknown: bool
 ) -> None:
@@ -356,7 +356,7 @@ def refused_run(using: BulkSender, count: int) -> tuple[RunRefused, list[Deliver
 
 
 @pytest.mark.parametrize("at", ["mail", "rcpt"])
-@pytest.mark.parametrize("pipelining", [True, False], ids=["pipelining", "lockstep"])
+@pytest.mark.parametrize("pipelining", [True, False], ids=["pipelining", "sequential"])
 def test_a_login_that_was_forgotten(pipelining: bool, at: str, tmp_path: Path) -> None:
     """T10: 530 to everything burns no recipient, and another run sends to all."""
     said = "530 5.7.0 Authentication required"
@@ -433,7 +433,7 @@ def test_a_sender_that_is_not_allowed_among_others() -> None:
     ],
     ids=str,
 )
-@pytest.mark.parametrize("pipelining", [True, False], ids=["pipelining", "lockstep"])
+@pytest.mark.parametrize("pipelining", [True, False], ids=["pipelining", "sequential"])
 @pytest.mark.parametrize("bad", ["a@bad.test", "b@x.test"], ids=["domain", "address"])
 @pytest.mark.parametrize("with_journal", [True, False])
 def test_a_sender_that_is_not_allowed_and_has_the_first_messages(
@@ -644,7 +644,7 @@ def test_leaving_the_loop_brings_to_an_end_what_is_under_way(tmp_path: Path) -> 
         ({"chunking": False}, 0.005, 40),
         ({}, 0.005, 10 * 8 + 10),
     ],
-    ids=["lockstep, slow", "lockstep", "pipelining, slow", "chunking, slow"],
+    ids=["sequential, slow", "sequential", "pipelining, slow", "chunking, slow"],
 )
 def test_only_what_can_leave_next_is_recorded_as_sending(
     options: dict[str, Any], seconds: float, most: int, tmp_path: Path
@@ -698,7 +698,7 @@ def test_a_journal_of_the_first_version_resumes(version_1: Path) -> None:
     with ThrottlingServer() as server, sender(server, journal=str(version_1)) as using:
         told = list(using.send([to(key) for key in (1, "2", 3, 4, 5)]))
     assert {each.key: each.attempts for each in told} == {"2": 3, 4: 1, 5: 1}
-    assert (using.status.settled_before, using.status.in_doubt_before) == (1, 1)
+    assert (using.status.completed_before, using.status.in_doubt_before) == (1, 1)
     assert server.log.deliveries() == Counter(["b2@y.test", "b4@y.test", "b5@y.test"])
     with Journal(version_1) as journal:
         assert journal.counts() == {"accepted": 4, "in doubt": 1}

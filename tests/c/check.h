@@ -24,11 +24,11 @@ static size_t checks_passed, checks_failed;
 #define CHECK(condition) check((condition), #condition, __FILE__, __LINE__, NULL, 0)
 
 /* Like CHECK, but shows the input if it fails. */
-#define CHECK_FOR(octets, count, condition) \
-    check((condition), #condition, __FILE__, __LINE__, (octets), (count))
+#define CHECK_FOR(bytes, count, condition) \
+    check((condition), #condition, __FILE__, __LINE__, (bytes), (count))
 
 static inline void check(bool holds, const char *condition, const char *file, int line,
-                         const uint8_t *octets, size_t count)
+                         const uint8_t *bytes, size_t count)
 {
     if (holds) {
         checks_passed++;
@@ -37,10 +37,10 @@ static inline void check(bool holds, const char *condition, const char *file, in
     if (checks_failed++ >= SHOWN_FAILURES)
         return;
     fprintf(stderr, "%s:%d: %s", file, line, condition);
-    if (octets)
+    if (bytes)
         fputs(", for", stderr);
-    for (size_t i = 0; octets && i < count; i++)
-        fprintf(stderr, " %02x", octets[i]);
+    for (size_t i = 0; bytes && i < count; i++)
+        fprintf(stderr, " %02x", bytes[i]);
     fputc('\n', stderr);
 }
 
@@ -56,17 +56,17 @@ static inline uint8_t *exact_room(size_t count)
 {
     uint8_t *room = calloc(count, 1);
     if (!room && count > 0) {
-        fprintf(stderr, "no memory for %zu octets\n", count);
+        fprintf(stderr, "no memory for %zu bytes\n", count);
         abort();
     }
     return room;
 }
 
-static inline uint8_t *exact_copy(const uint8_t *octets, size_t count)
+static inline uint8_t *exact_copy(const uint8_t *bytes, size_t count)
 {
     uint8_t *copy = exact_room(count);
     if (count > 0)
-        memcpy(copy, octets, count);
+        memcpy(copy, bytes, count);
     return copy;
 }
 
@@ -84,13 +84,13 @@ static inline uint64_t next_random(uint64_t *state)
     return *state;
 }
 
-/* Sets octets to the index-th of all strings of count bytes over an alphabet. Returns false if
+/* Sets bytes to the index-th of all strings of count bytes over an alphabet. Returns false if
  * there are no more. */
-static inline bool nth_string(size_t index, uint8_t *octets, size_t count, const char *alphabet)
+static inline bool nth_string(size_t index, uint8_t *bytes, size_t count, const char *alphabet)
 {
     size_t letters = strlen(alphabet);
     for (size_t i = 0; i < count; i++, index /= letters)
-        octets[i] = (uint8_t)alphabet[index % letters];
+        bytes[i] = (uint8_t)alphabet[index % letters];
     return index == 0;
 }
 

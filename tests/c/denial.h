@@ -8,9 +8,9 @@
 #include <stdint.h>
 
 void *__real_malloc(size_t count);
-void *__real_realloc(void *octets, size_t count);
+void *__real_realloc(void *bytes, size_t count);
 void *__wrap_malloc(size_t count);
-void *__wrap_realloc(void *octets, size_t count);
+void *__wrap_realloc(void *bytes, size_t count);
 
 /* How many more allocations succeed. */
 static size_t allocations_left = SIZE_MAX;
@@ -25,9 +25,9 @@ void *__wrap_malloc(size_t count)
     return is_allowed() ? __real_malloc(count) : NULL;
 }
 
-void *__wrap_realloc(void *octets, size_t count)
+void *__wrap_realloc(void *bytes, size_t count)
 {
-    return is_allowed() ? __real_realloc(octets, count) : NULL;
+    return is_allowed() ? __real_realloc(bytes, count) : NULL;
 }
 
 #endif

@@ -12,37 +12,37 @@
 #include "body.h"
 #include "reply.h"
 
-/* re.sub(r"\r\n|\n|\r(?!\n)", "\r\n", octets). out has room for 2 * count; returns its length. */
-static inline size_t reference_line_ends(const uint8_t *octets, size_t count, uint8_t *out)
+/* re.sub(r"\r\n|\n|\r(?!\n)", "\r\n", bytes). out has room for 2 * count; returns its length. */
+static inline size_t reference_line_ends(const uint8_t *bytes, size_t count, uint8_t *out)
 {
     size_t length = 0;
     for (size_t i = 0; i < count; i++) {
-        if (octets[i] != '\r' && octets[i] != '\n') {
-            out[length++] = octets[i];
+        if (bytes[i] != '\r' && bytes[i] != '\n') {
+            out[length++] = bytes[i];
             continue;
         }
         out[length++] = '\r';
         out[length++] = '\n';
-        if (octets[i] == '\r' && i + 1 < count && octets[i + 1] == '\n')
+        if (bytes[i] == '\r' && i + 1 < count && bytes[i + 1] == '\n')
             i++;
     }
     return length;
 }
 
-/* re.sub(rb"(?m)^\.", b"..", octets). out has room for 2 * count; returns its length. */
-static inline size_t reference_dots(const uint8_t *octets, size_t count, uint8_t *out)
+/* re.sub(rb"(?m)^\.", b"..", bytes). out has room for 2 * count; returns its length. */
+static inline size_t reference_dots(const uint8_t *bytes, size_t count, uint8_t *out)
 {
     size_t length = 0;
     for (size_t i = 0; i < count; i++) {
-        if (octets[i] == '.' && (i == 0 || octets[i - 1] == '\n'))
+        if (bytes[i] == '.' && (i == 0 || bytes[i - 1] == '\n'))
             out[length++] = '.';
-        out[length++] = octets[i];
+        out[length++] = bytes[i];
     }
     return length;
 }
 
 /* Encodes a whole body with its end. out has room for 4 * count + 5; returns its length. */
-static inline size_t reference_body(unsigned what, const uint8_t *octets, size_t count,
+static inline size_t reference_body(unsigned what, const uint8_t *bytes, size_t count,
                                     uint8_t *out)
 {
     uint8_t *lines = malloc(2 * count + 1);
@@ -50,9 +50,9 @@ static inline size_t reference_body(unsigned what, const uint8_t *octets, size_t
         abort();
     size_t length = count;
     if (what & CSMTP_BODY_CRLF)
-        length = reference_line_ends(octets, count, lines);
+        length = reference_line_ends(bytes, count, lines);
     else if (count > 0)
-        memcpy(lines, octets, count);
+        memcpy(lines, bytes, count);
     if (what & CSMTP_BODY_DOTS)
         length = reference_dots(lines, length, out);
     else if (length > 0)
@@ -69,24 +69,24 @@ static inline size_t reference_body(unsigned what, const uint8_t *octets, size_t
     return length + added;
 }
 
-static inline csmtp_body_survey reference_survey(const uint8_t *octets, size_t count)
+static inline csmtp_body_scan reference_scan(const uint8_t *bytes, size_t count)
 {
-    csmtp_body_survey survey = {0};
+    csmtp_body_scan scan = {0};
     for (size_t i = 0; i < count; i++) {
-        survey.line = octets[i] == '\r' || octets[i] == '\n' ? 0 : survey.line + 1;
-        if (survey.line > survey.longest_line)
-            survey.longest_line = survey.line;
-        if (octets[i] == 0)
-            survey.has_nul = true;
-        if (octets[i] >= 0x80)
-            survey.has_8bit = true;
+        scan.line = bytes[i] == '\r' || bytes[i] == '\n' ? 0 : scan.line + 1;
+        if (scan.line > scan.longest_line)
+            scan.longest_line = scan.line;
+        if (bytes[i] == 0)
+            scan.has_nul = true;
+        if (bytes[i] >= 0x80)
+            scan.has_8bit = true;
     }
-    return survey;
+    return scan;
 }
 
 /* Returns what csmtp_reply_find must return. Sets *code with DONE, and *used with all but MORE: how
  * many bytes were used, or are allowed if there are too many. */
-static inline csmtp_reply_status reference_reply(const uint8_t *octets, size_t count,
+static inline csmtp_reply_status reference_reply(const uint8_t *bytes, size_t count,
                                                  size_t max_line, size_t max_reply, int *code,
                                                  size_t *used)
 {
@@ -97,23 +97,23 @@ static inline csmtp_reply_status reference_reply(const uint8_t *octets, size_t c
             *used = i;
             return i - line == max_line ? CSMTP_REPLY_LINE_TOO_LONG : CSMTP_REPLY_TOO_LONG;
         }
-        if (octets[i] != '\n')
+        if (bytes[i] != '\n')
             continue;
         *used = i + 1;
         if (i - line < 3)
             return CSMTP_REPLY_BAD_CODE;
         for (size_t k = 0; k < 3; k++) {
-            digits[k] = (char)octets[line + k];
+            digits[k] = (char)bytes[line + k];
             if (digits[k] == 0 || !strchr("0123456789", digits[k]))
                 return CSMTP_REPLY_BAD_CODE;
         }
-        bool bare = i - line == 3 || (i - line == 4 && octets[i - 1] == '\r');
-        if (!bare && octets[line + 3] != ' ' && octets[line + 3] != '-')
+        bool bare = i - line == 3 || (i - line == 4 && bytes[i - 1] == '\r');
+        if (!bare && bytes[line + 3] != ' ' && bytes[line + 3] != '-')
             return CSMTP_REPLY_BAD_CODE;
         if (first[0] && strcmp(first, digits) != 0)
             return CSMTP_REPLY_MIXED_CODES;
         strcpy(first, digits);
-        if (octets[line + 3] != '-') {
+        if (bytes[line + 3] != '-') {
             *code = atoi(digits);
             return CSMTP_REPLY_DONE;
         }
@@ -122,9 +122,9 @@ static inline csmtp_reply_status reference_reply(const uint8_t *octets, size_t c
     return CSMTP_REPLY_MORE;
 }
 
-static inline bool reference_is_space(uint8_t octet)
+static inline bool reference_is_space(uint8_t byte)
 {
-    return octet == ' ' || octet == '\t' || octet == '\r' || octet == '\n';
+    return byte == ' ' || byte == '\t' || byte == '\r' || byte == '\n';
 }
 
 /* Does the same as csmtp_reply_join. text has room for count bytes. */
@@ -149,39 +149,39 @@ static inline size_t reference_join(const uint8_t *reply, size_t count, uint8_t 
     return length;
 }
 
-static inline bool reference_is_one_of(uint8_t octet, const char *octets)
+static inline bool reference_is_one_of(uint8_t byte, const char *bytes)
 {
-    return octet != 0 && strchr(octets, octet) != NULL;
+    return byte != 0 && strchr(bytes, byte) != NULL;
 }
 
 #define REFERENCE_LABEL "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"
 
 /* Whether these are names of the given bytes with single dots between them. */
-static inline bool reference_is_dotted(const uint8_t *octets, size_t count, const char *names)
+static inline bool reference_is_dotted(const uint8_t *bytes, size_t count, const char *names)
 {
-    if (count == 0 || octets[0] == '.' || octets[count - 1] == '.')
+    if (count == 0 || bytes[0] == '.' || bytes[count - 1] == '.')
         return false;
     for (size_t i = 0; i < count; i++) {
-        if (octets[i] == '.' ? octets[i + 1] == '.' : !reference_is_one_of(octets[i], names))
+        if (bytes[i] == '.' ? bytes[i + 1] == '.' : !reference_is_one_of(bytes[i], names))
             return false;
     }
     return true;
 }
 
-static inline bool reference_is_plain_address(const uint8_t *octets, size_t count)
+static inline bool reference_is_plain_address(const uint8_t *bytes, size_t count)
 {
-    const uint8_t *at = count > 0 ? memchr(octets, '@', count) : NULL;
+    const uint8_t *at = count > 0 ? memchr(bytes, '@', count) : NULL;
     if (!at)
         return false;
-    size_t local = (size_t)(at - octets);
-    return reference_is_dotted(octets, local, REFERENCE_LABEL "!#$%&'*+/=?^_`{|}~")
+    size_t local = (size_t)(at - bytes);
+    return reference_is_dotted(bytes, local, REFERENCE_LABEL "!#$%&'*+/=?^_`{|}~")
         && reference_is_dotted(at + 1, count - local - 1, REFERENCE_LABEL);
 }
 
-static inline size_t reference_find_control(const uint8_t *octets, size_t count)
+static inline size_t reference_find_control(const uint8_t *bytes, size_t count)
 {
     size_t place = 0;
-    while (place < count && octets[place] >= ' ' && octets[place] != 0x7f)
+    while (place < count && bytes[place] >= ' ' && bytes[place] != 0x7f)
         place++;
     return place;
 }

@@ -19,8 +19,8 @@ enum { WORD = 32, TEXT = 1024, GATHERED = 64 };
 
 /* How to play a script; all ways must give the same result. */
 enum {
-    WRITE_OCTETS = 1, /* byte by byte */
-    READ_OCTETS = 2,
+    WRITE_BYTES = 1, /* byte by byte */
+    READ_BYTES = 2,
     BOOK = 4,         /* book replies as a caller does that has read them itself */
     DROP_LATE = 8,    /* keep messages until the end */
     ALL_WAYS = 16
@@ -39,7 +39,7 @@ enum {
 typedef struct owned {
     struct owned *next;
     size_t number, released;
-    uint8_t *octets;
+    uint8_t *bytes;
     csmtp_chunk chunks[4];
 } owned;
 
@@ -47,7 +47,7 @@ typedef struct {
     csmtp_receive receive;
     csmtp_pipeline pipeline;
     owned *owned; /* the tags and the owners of all messages */
-    size_t pushed, settled, replies;
+    size_t pushed, completed, replies;
     unsigned ways;
     const char *script;
     char told[TEXT], fault[2 * WORD];
@@ -57,18 +57,18 @@ static inline void release(void *pointer)
 {
     owned *each = pointer;
     each->released++;
-    free(each->octets);
-    each->octets = NULL;
+    free(each->bytes);
+    each->bytes = NULL;
 }
 
-static inline void begin(session *session, csmtp_gear gear, unsigned flags, unsigned ways)
+static inline void begin(session *session, csmtp_mode mode, unsigned flags, unsigned ways)
 {
     memset(session, 0, sizeof *session);
     session->ways = ways;
     session->script = "";
     csmtp_receive_init(&session->receive, 200, 1000);
-    csmtp_pipeline_init(&session->pipeline, &session->receive, gear, flags & LMTP, flags & STRICT,
-                        flags & PROVED ? csmtp_last_step(gear) : CSMTP_SEQUENTIAL,
+    csmtp_pipeline_init(&session->pipeline, &session->receive, mode, flags & LMTP, flags & STRICT,
+                        flags & PROVED ? csmtp_last_step(mode) : CSMTP_ALONE,
                         flags & SMALL ? 0 : SIZE_MAX);
 }
 
@@ -106,7 +106,7 @@ static inline csmtp_chunk *new_commands(size_t number, size_t recipients)
         char line[WORD];
         int count = i == 0 ? snprintf(line, sizeof line, "M%zu\r\n", number)
                            : snprintf(line, sizeof line, "R%zu.%zu\r\n", number, i);
-        commands[i].octets = exact_copy((const uint8_t *)line, (size_t)count);
+        commands[i].bytes = exact_copy((const uint8_t *)line, (size_t)count);
         commands[i].count = (size_t)count;
     }
     return commands;
@@ -115,7 +115,7 @@ static inline csmtp_chunk *new_commands(size_t number, size_t recipients)
 static inline void free_commands(csmtp_chunk *commands, size_t recipients)
 {
     for (size_t i = 0; i <= recipients; i++)
-        free((void *)(uintptr_t)commands[i].octets);
+        free((void *)(uintptr_t)commands[i].bytes);
     free(commands);
 }
 
@@ -125,7 +125,7 @@ static inline bool push(session *session, size_t recipients, bool is_empty)
 {
     static const uint8_t terminator[] = ".\r\n";
     size_t number = session->pushed + 1;
-    bool is_chunked = session->pipeline.steps.gear == CSMTP_CHUNKED;
+    bool is_chunked = session->pipeline.steps.mode == CSMTP_CHUNKING;
     owned *tag = (owned *)exact_room(sizeof *tag), *owner = (owned *)exact_room(sizeof *owner);
     tag->number = number;
 
@@ -133,12 +133,12 @@ static inline bool push(session *session, size_t recipients, bool is_empty)
     if (!is_empty)
         snprintf(text, sizeof text, "T%zu\r\n", number);
     size_t count = strlen(text), chunk_count = 0;
-    owner->octets = exact_copy((const uint8_t *)text, count);
+    owner->bytes = exact_copy((const uint8_t *)text, count);
     if (count > 0)
-        owner->chunks[chunk_count++] = (csmtp_chunk){owner->octets, 1};
+        owner->chunks[chunk_count++] = (csmtp_chunk){owner->bytes, 1};
     owner->chunks[chunk_count++] = (csmtp_chunk){NULL, 0};
     if (count > 0)
-        owner->chunks[chunk_count++] = (csmtp_chunk){owner->octets + 1, count - 1};
+        owner->chunks[chunk_count++] = (csmtp_chunk){owner->bytes + 1, count - 1};
     if (!is_chunked)
         owner->chunks[chunk_count++] = (csmtp_chunk){terminator, sizeof terminator - 1};
 
@@ -161,24 +161,24 @@ static inline bool push(session *session, size_t recipients, bool is_empty)
 }
 
 /* Gets everything that is to be written; returns its length. */
-static inline size_t gather(const session *session, uint8_t *octets)
+static inline size_t gather(const session *session, uint8_t *bytes)
 {
     static csmtp_chunk chunks[GATHERED];
     size_t count = 0;
     size_t filled = csmtp_pipeline_gather(&session->pipeline, chunks, GATHERED, SIZE_MAX);
     for (size_t i = 0; i < filled; i++) {
-        if (octets)
-            memcpy(octets + count, chunks[i].octets, chunks[i].count);
+        if (bytes)
+            memcpy(bytes + count, chunks[i].bytes, chunks[i].count);
         count += chunks[i].count;
     }
     return count;
 }
 
 /* Writes that many bytes, or only reports it if nothing is left after a fault. */
-static inline void write_octets(session *session, size_t count)
+static inline void write_bytes(session *session, size_t count)
 {
     csmtp_pipeline *pipeline = &session->pipeline;
-    if (!(session->ways & WRITE_OCTETS)) {
+    if (!(session->ways & WRITE_BYTES)) {
         csmtp_pipeline_wrote(pipeline, count);
         return;
     }
@@ -198,7 +198,7 @@ static inline void write_expected(session *session, const char *expected)
     found[count] = 0;
     check_text(session, (char *)found, expected);
     CHECK(!(csmtp_pipeline_want(&session->pipeline) & CSMTP_WANT_WRITE) == (count == 0));
-    write_octets(session, count);
+    write_bytes(session, count);
     CHECK(!(csmtp_pipeline_want(&session->pipeline) & CSMTP_WANT_WRITE));
 }
 
@@ -248,13 +248,13 @@ static inline void tell_message(session *session, const csmtp_message *message)
     CHECK(own_replies == message->own_replies);
 }
 
-/* Reports the messages that are settled, in order, and drops them. */
+/* Reports the messages that are completed, in order, and drops them. */
 static inline void take(session *session)
 {
     const csmtp_message *message;
-    while ((message = csmtp_pipeline_settled(&session->pipeline))) {
+    while ((message = csmtp_pipeline_completed(&session->pipeline))) {
         const owned *tag = message->tag, *owner = message->owner;
-        CHECK(tag->number == ++session->settled && tag->released == 0);
+        CHECK(tag->number == ++session->completed && tag->released == 0);
         tell_message(session, message);
         csmtp_pipeline_drop(&session->pipeline, release);
         CHECK(tag->released == 1 && owner->released == 1);
@@ -271,7 +271,7 @@ static inline void look_for_fault(session *session)
     const csmtp_pipeline *pipeline = &session->pipeline;
     if (pipeline->fault == CSMTP_NO_FAULT)
         return;
-    CHECK(pipeline->count == 0 && pipeline->octets == 0 && csmtp_pipeline_want(pipeline) == 0);
+    CHECK(pipeline->count == 0 && pipeline->byte_count == 0 && csmtp_pipeline_want(pipeline) == 0);
     CHECK(gather(session, NULL) == 0);
     if (session->fault[0] != 0)
         return;
@@ -289,12 +289,12 @@ static inline void after_action(session *session)
         CHECK(session->pipeline.booked == session->replies);
 }
 
-static inline void receive_octets(session *session, const char *octets, size_t count)
+static inline void receive_bytes(session *session, const char *bytes, size_t count)
 {
     uint8_t *room = csmtp_receive_reserve(&session->receive, count);
     CHECK(room);
     if (count > 0)
-        memcpy(room, octets, count);
+        memcpy(room, bytes, count);
     session->receive.end += count;
     CHECK(csmtp_pipeline_receive(&session->pipeline) == CSMTP_REPLY_MORE);
     after_action(session);
@@ -303,12 +303,12 @@ static inline void receive_octets(session *session, const char *octets, size_t c
 static inline void receive_replies(session *session, const char *replies)
 {
     size_t count = strlen(replies);
-    if (!(session->ways & READ_OCTETS)) {
-        receive_octets(session, replies, count);
+    if (!(session->ways & READ_BYTES)) {
+        receive_bytes(session, replies, count);
         return;
     }
     for (size_t i = 0; i < count; i++)
-        receive_octets(session, replies + i, 1);
+        receive_bytes(session, replies + i, 1);
 }
 
 static inline void check_phase(const session *session, const char *name)
@@ -327,13 +327,13 @@ static inline void act(session *session, const char *word)
         CHECK(push(session, number, word[0] == '='));
         break;
     case '*':
-        write_octets(session, word[1] ? number : gather(session, NULL));
+        write_bytes(session, word[1] ? number : gather(session, NULL));
         break;
     case '@':
         check_phase(session, word + 1);
         break;
     case '^':
-        csmtp_pipeline_release(&session->pipeline);
+        csmtp_pipeline_send_content(&session->pipeline);
         break;
     default:
         csmtp_pipeline_fail(&session->pipeline, CSMTP_UNREADABLE, word[0] == '!');

@@ -3,13 +3,13 @@
 #include "command.h"
 #include "reference.h"
 
-static void check_octets(const uint8_t *octets, size_t count)
+static void check_bytes(const uint8_t *bytes, size_t count)
 {
-    uint8_t *copy = exact_copy(octets, count);
-    CHECK_FOR(octets, count,
-              csmtp_find_control(copy, count) == reference_find_control(octets, count));
-    CHECK_FOR(octets, count,
-              csmtp_is_plain_address(copy, count) == reference_is_plain_address(octets, count));
+    uint8_t *copy = exact_copy(bytes, count);
+    CHECK_FOR(bytes, count,
+              csmtp_find_control(copy, count) == reference_find_control(bytes, count));
+    CHECK_FOR(bytes, count,
+              csmtp_is_plain_address(copy, count) == reference_is_plain_address(bytes, count));
     free(copy);
 }
 
@@ -40,38 +40,38 @@ static void test_addresses(void)
 }
 
 /* Every byte in every place of an address and of a command. */
-static void test_every_octet(void)
+static void test_every_byte(void)
 {
     static const char *const around[] = {"a.b@c.d", "RCPT TO:<a@b>"};
     for (size_t k = 0; k < sizeof around / sizeof *around; k++) {
         size_t count = strlen(around[k]);
-        uint8_t *octets = exact_copy((const uint8_t *)around[k], count);
+        uint8_t *bytes = exact_copy((const uint8_t *)around[k], count);
         for (size_t place = 0; place < count; place++) {
-            for (unsigned octet = 0; octet < 256; octet++) {
-                octets[place] = (uint8_t)octet;
-                bool is_control = octet < 32 || octet == 127;
-                CHECK(csmtp_find_control(octets, count) == (is_control ? place : count));
-                check_octets(octets, count);
+            for (unsigned byte = 0; byte < 256; byte++) {
+                bytes[place] = (uint8_t)byte;
+                bool is_control = byte < 32 || byte == 127;
+                CHECK(csmtp_find_control(bytes, count) == (is_control ? place : count));
+                check_bytes(bytes, count);
             }
-            octets[place] = (uint8_t)around[k][place];
+            bytes[place] = (uint8_t)around[k][place];
         }
-        free(octets);
+        free(bytes);
     }
 }
 
 static void test_every_string(void)
 {
-    uint8_t octets[7];
-    for (size_t count = 0; count <= sizeof octets; count++) {
-        for (size_t i = 0; nth_string(i, octets, count, "a.@-_\n"); i++)
-            check_octets(octets, count);
+    uint8_t bytes[7];
+    for (size_t count = 0; count <= sizeof bytes; count++) {
+        for (size_t i = 0; nth_string(i, bytes, count, "a.@-_\n"); i++)
+            check_bytes(bytes, count);
     }
 }
 
 int main(void)
 {
     test_addresses();
-    test_every_octet();
+    test_every_byte();
     test_every_string();
     return report_checks();
 }

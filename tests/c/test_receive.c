@@ -5,12 +5,12 @@
 
 enum { MAX_LINE = 40, MAX_REPLY = 100 };
 
-static bool put(csmtp_receive *receive, const char *octets, size_t count)
+static bool put(csmtp_receive *receive, const char *bytes, size_t count)
 {
     uint8_t *room = csmtp_receive_reserve(receive, count);
     if (!room)
         return false;
-    memcpy(room, octets, count);
+    memcpy(room, bytes, count);
     receive->end += count;
     return true;
 }
@@ -28,36 +28,36 @@ static void test_nothing(void)
 {
     csmtp_receive receive;
     csmtp_receive_init(&receive, MAX_LINE, MAX_REPLY);
-    CHECK(!receive.octets && receive.room == 0);
+    CHECK(!receive.bytes && receive.room == 0);
     CHECK(csmtp_receive_find(&receive) == CSMTP_REPLY_MORE);
     CHECK(csmtp_receive_reserve(&receive, 0));
     CHECK(csmtp_receive_find(&receive) == CSMTP_REPLY_MORE);
     csmtp_receive_free(&receive);
-    CHECK(!receive.octets && receive.max_line == MAX_LINE && receive.max_reply == MAX_REPLY);
+    CHECK(!receive.bytes && receive.max_line == MAX_LINE && receive.max_reply == MAX_REPLY);
     csmtp_receive_free(&receive);
 }
 
 /* Two replies that come in two parts, cut anywhere, with bytes moved in between. */
 static void test_every_cut(void)
 {
-    static const char octets[] = "250-a\r\n250 b\r\n354 go\r\n";
-    for (size_t cut = 0; cut < sizeof octets; cut++) {
+    static const char bytes[] = "250-a\r\n250 b\r\n354 go\r\n";
+    for (size_t cut = 0; cut < sizeof bytes; cut++) {
         for (size_t surplus = 0; surplus < 3; surplus++) {
             csmtp_receive receive;
             csmtp_receive_init(&receive, MAX_LINE, MAX_REPLY);
-            CHECK(put(&receive, octets, cut));
+            CHECK(put(&receive, bytes, cut));
             if (cut < 14) {
                 CHECK(csmtp_receive_find(&receive) == CSMTP_REPLY_MORE);
-                CHECK(put(&receive, octets + cut, sizeof octets - 1 - cut));
+                CHECK(put(&receive, bytes + cut, sizeof bytes - 1 - cut));
                 check_next(&receive, 250, 14);
             } else {
                 check_next(&receive, 250, 14);
                 CHECK(cut > 14 || (receive.start == 0 && receive.end == 0));
-                CHECK(cut == sizeof octets - 1 ||
+                CHECK(cut == sizeof bytes - 1 ||
                       csmtp_receive_find(&receive) == CSMTP_REPLY_MORE);
                 /* So many that the bytes have to move, or do not. */
                 CHECK(csmtp_receive_reserve(&receive, surplus * receive.room));
-                CHECK(put(&receive, octets + cut, sizeof octets - 1 - cut));
+                CHECK(put(&receive, bytes + cut, sizeof bytes - 1 - cut));
             }
             check_next(&receive, 354, 8);
             CHECK(receive.start == 0 && receive.end == 0);
@@ -77,7 +77,7 @@ static void test_growth_and_moves(void)
     for (size_t i = 0; i < 20000; i++) {
         size_t count = next_random(&random) % 50;
         uint8_t *room = csmtp_receive_reserve(&receive, count);
-        CHECK(room == receive.octets + receive.end && count <= receive.room - receive.end);
+        CHECK(room == receive.bytes + receive.end && count <= receive.room - receive.end);
         for (size_t k = 0; k < count; k++)
             room[k] = next_in++;
         receive.end += count;
@@ -87,7 +87,7 @@ static void test_growth_and_moves(void)
         if (next_random(&random) % 8 == 0)
             dropped = unread;
         for (size_t k = 0; k < dropped; k++)
-            CHECK(receive.octets[receive.start + k] == next_out++);
+            CHECK(receive.bytes[receive.start + k] == next_out++);
         csmtp_receive_drop(&receive, dropped);
         CHECK(receive.start <= receive.end && receive.end <= receive.room);
     }
@@ -101,14 +101,14 @@ static void test_no_move_without_need(void)
     csmtp_receive receive;
     csmtp_receive_init(&receive, MAX_LINE, MAX_REPLY);
     CHECK(csmtp_receive_reserve(&receive, 100));
-    const uint8_t *octets = receive.octets;
+    const uint8_t *bytes = receive.bytes;
     CHECK(put(&receive, "250 ok\r\n250 ", 12));
     check_next(&receive, 250, 8);
     CHECK(receive.start == 8);
-    CHECK(csmtp_receive_reserve(&receive, receive.room - receive.end) == octets + 12);
+    CHECK(csmtp_receive_reserve(&receive, receive.room - receive.end) == bytes + 12);
     CHECK(receive.start == 8);
-    CHECK(csmtp_receive_reserve(&receive, receive.room - receive.end + 1) == octets + 4);
-    CHECK(receive.start == 0 && receive.octets == octets);
+    CHECK(csmtp_receive_reserve(&receive, receive.room - receive.end + 1) == bytes + 4);
+    CHECK(receive.start == 0 && receive.bytes == bytes);
     csmtp_receive_free(&receive);
 }
 

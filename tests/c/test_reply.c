@@ -5,9 +5,9 @@
 
 enum { MAX_LINE = 40, MAX_REPLY = 100 };
 
-static csmtp_reply_status find(csmtp_reply_scan *scan, const uint8_t *octets, size_t count)
+static csmtp_reply_status find(csmtp_reply_scan *scan, const uint8_t *bytes, size_t count)
 {
-    uint8_t *received = exact_copy(octets, count);
+    uint8_t *received = exact_copy(bytes, count);
     csmtp_reply_status status = csmtp_reply_find(scan, received, count, MAX_LINE, MAX_REPLY);
     free(received);
     return status;
@@ -33,45 +33,45 @@ static void check_join(const uint8_t *reply, size_t count)
 }
 
 /* Compares the scanner with the reference: in one piece, in two, and byte by byte. */
-static csmtp_reply_status check_reply(const uint8_t *octets, size_t count)
+static csmtp_reply_status check_reply(const uint8_t *bytes, size_t count)
 {
     int code = -1;
     size_t expected_used = 0;
     csmtp_reply_status expected =
-        reference_reply(octets, count, MAX_LINE, MAX_REPLY, &code, &expected_used);
+        reference_reply(bytes, count, MAX_LINE, MAX_REPLY, &code, &expected_used);
 
-    csmtp_reply_scan by_octet;
-    csmtp_reply_scan_init(&by_octet);
-    csmtp_reply_status status_by_octet = CSMTP_REPLY_MORE;
+    csmtp_reply_scan by_byte;
+    csmtp_reply_scan_init(&by_byte);
+    csmtp_reply_status status_by_byte = CSMTP_REPLY_MORE;
     for (size_t cut = 0; cut <= count; cut++) {
         csmtp_reply_scan scan;
         csmtp_reply_scan_init(&scan);
-        csmtp_reply_status status = find(&scan, octets, cut);
+        csmtp_reply_status status = find(&scan, bytes, cut);
         if (status == CSMTP_REPLY_MORE)
-            status = find(&scan, octets, count);
-        CHECK_FOR(octets, count, status == expected);
+            status = find(&scan, bytes, count);
+        CHECK_FOR(bytes, count, status == expected);
         if (is_too_long(status))
-            CHECK_FOR(octets, count, scan.searched == expected_used);
+            CHECK_FOR(bytes, count, scan.searched == expected_used);
         else if (status != CSMTP_REPLY_MORE)
-            CHECK_FOR(octets, count, scan.line == expected_used);
+            CHECK_FOR(bytes, count, scan.line == expected_used);
         if (status == CSMTP_REPLY_DONE)
-            CHECK_FOR(octets, count, scan.code == code);
+            CHECK_FOR(bytes, count, scan.code == code);
 
-        if (status_by_octet != CSMTP_REPLY_MORE)
+        if (status_by_byte != CSMTP_REPLY_MORE)
             continue;
-        status_by_octet = find(&by_octet, octets, cut);
+        status_by_byte = find(&by_byte, bytes, cut);
         /* The result comes as soon as possible: with the byte that decides. */
-        if (status_by_octet != CSMTP_REPLY_MORE)
-            CHECK_FOR(octets, count, cut == expected_used + is_too_long(status_by_octet));
+        if (status_by_byte != CSMTP_REPLY_MORE)
+            CHECK_FOR(bytes, count, cut == expected_used + is_too_long(status_by_byte));
     }
-    CHECK_FOR(octets, count, status_by_octet == expected);
+    CHECK_FOR(bytes, count, status_by_byte == expected);
     if (expected == CSMTP_REPLY_DONE)
-        check_join(octets, expected_used);
+        check_join(bytes, expected_used);
     return expected;
 }
 
 static const struct {
-    const char *octets;
+    const char *bytes;
     csmtp_reply_status status;
     int code;
     size_t surplus; /* bytes after the reply */
@@ -127,22 +127,22 @@ static const struct {
 static void test_forms(void)
 {
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
-        const uint8_t *octets = (const uint8_t *)forms[i].octets;
-        size_t count = strlen(forms[i].octets);
-        CHECK_FOR(octets, count, check_reply(octets, count) == forms[i].status);
+        const uint8_t *bytes = (const uint8_t *)forms[i].bytes;
+        size_t count = strlen(forms[i].bytes);
+        CHECK_FOR(bytes, count, check_reply(bytes, count) == forms[i].status);
 
         csmtp_reply_scan scan;
         csmtp_reply_scan_init(&scan);
-        if (find(&scan, octets, count) == CSMTP_REPLY_MORE)
+        if (find(&scan, bytes, count) == CSMTP_REPLY_MORE)
             continue;
-        CHECK_FOR(octets, count, scan.line == count - forms[i].surplus);
+        CHECK_FOR(bytes, count, scan.line == count - forms[i].surplus);
         if (forms[i].status != CSMTP_REPLY_DONE)
             continue;
-        CHECK_FOR(octets, count, scan.code == forms[i].code);
+        CHECK_FOR(bytes, count, scan.code == forms[i].code);
         uint8_t *text = exact_room(scan.line);
-        size_t length = csmtp_reply_join(octets, scan.line, text);
+        size_t length = csmtp_reply_join(bytes, scan.line, text);
         const uint8_t *expected = (const uint8_t *)forms[i].text;
-        CHECK_FOR(octets, count, same(text, length, expected, strlen(forms[i].text)));
+        CHECK_FOR(bytes, count, same(text, length, expected, strlen(forms[i].text)));
         free(text);
     }
 }
@@ -163,81 +163,81 @@ static void test_every_reply(void)
 {
     static const char *const parts[] = {"250", "25", "5", "-", " ", "\r", "\n", "x"};
     static const char indexes[] = "01234567";
-    uint8_t chosen[IS_BRIEF ? 5 : 6], octets[3 * sizeof chosen];
+    uint8_t chosen[IS_BRIEF ? 5 : 6], bytes[3 * sizeof chosen];
     for (size_t count = 0; count <= sizeof chosen; count++) {
         for (size_t i = 0; nth_string(i, chosen, count, indexes); i++) {
             size_t length = 0;
             for (size_t k = 0; k < count; k++) {
                 const char *part = parts[chosen[k] - '0'];
-                memcpy(octets + length, part, strlen(part));
+                memcpy(bytes + length, part, strlen(part));
                 length += strlen(part);
             }
-            check_reply(octets, length);
-            check_join(octets, length);
+            check_reply(bytes, length);
+            check_join(bytes, length);
         }
     }
 }
 
-static size_t append_line(uint8_t *octets, size_t count, const char *code, size_t length)
+static size_t append_line(uint8_t *bytes, size_t count, const char *code, size_t length)
 {
-    memcpy(octets + count, code, 4);
-    memset(octets + count + 4, 'x', length - 6);
-    memcpy(octets + count + length - 2, "\r\n", 2);
+    memcpy(bytes + count, code, 4);
+    memset(bytes + count + 4, 'x', length - 6);
+    memcpy(bytes + count + length - 2, "\r\n", 2);
     return count + length;
 }
 
 static void test_caps(void)
 {
-    uint8_t octets[4 * MAX_REPLY];
-    CHECK(check_reply(octets, append_line(octets, 0, "250 ", MAX_LINE)) == CSMTP_REPLY_DONE);
-    CHECK(check_reply(octets, append_line(octets, 0, "250 ", MAX_LINE + 1))
+    uint8_t bytes[4 * MAX_REPLY];
+    CHECK(check_reply(bytes, append_line(bytes, 0, "250 ", MAX_LINE)) == CSMTP_REPLY_DONE);
+    CHECK(check_reply(bytes, append_line(bytes, 0, "250 ", MAX_LINE + 1))
           == CSMTP_REPLY_LINE_TOO_LONG);
 
     /* An unfinished line is too long as soon as it exceeds the cap. */
-    memset(octets, '2', sizeof octets);
-    CHECK(check_reply(octets, MAX_LINE) == CSMTP_REPLY_MORE);
-    CHECK(check_reply(octets, MAX_LINE + 1) == CSMTP_REPLY_LINE_TOO_LONG);
-    CHECK(check_reply(octets, sizeof octets) == CSMTP_REPLY_LINE_TOO_LONG);
+    memset(bytes, '2', sizeof bytes);
+    CHECK(check_reply(bytes, MAX_LINE) == CSMTP_REPLY_MORE);
+    CHECK(check_reply(bytes, MAX_LINE + 1) == CSMTP_REPLY_LINE_TOO_LONG);
+    CHECK(check_reply(bytes, sizeof bytes) == CSMTP_REPLY_LINE_TOO_LONG);
 
     /* Lines that do not end the reply: 40 and 40 bytes leave 20. */
-    size_t count = append_line(octets, 0, "250-", MAX_LINE);
-    count = append_line(octets, count, "250-", MAX_LINE);
+    size_t count = append_line(bytes, 0, "250-", MAX_LINE);
+    count = append_line(bytes, count, "250-", MAX_LINE);
     size_t left = MAX_REPLY - count;
-    CHECK(check_reply(octets, append_line(octets, count, "250 ", left)) == CSMTP_REPLY_DONE);
-    CHECK(check_reply(octets, append_line(octets, count, "250 ", left + 1))
+    CHECK(check_reply(bytes, append_line(bytes, count, "250 ", left)) == CSMTP_REPLY_DONE);
+    CHECK(check_reply(bytes, append_line(bytes, count, "250 ", left + 1))
           == CSMTP_REPLY_TOO_LONG);
-    CHECK(check_reply(octets, append_line(octets, count, "250 ", 2 * MAX_LINE))
+    CHECK(check_reply(bytes, append_line(bytes, count, "250 ", 2 * MAX_LINE))
           == CSMTP_REPLY_TOO_LONG);
-    CHECK(check_reply(octets, append_line(octets, count, "250-", left)) == CSMTP_REPLY_MORE);
+    CHECK(check_reply(bytes, append_line(bytes, count, "250-", left)) == CSMTP_REPLY_MORE);
 
     /* Short lines without end. */
-    for (count = 0; count + 10 <= sizeof octets;)
-        count = append_line(octets, count, "220-", 10);
-    CHECK(check_reply(octets, count) == CSMTP_REPLY_TOO_LONG);
+    for (count = 0; count + 10 <= sizeof bytes;)
+        count = append_line(bytes, count, "220-", 10);
+    CHECK(check_reply(bytes, count) == CSMTP_REPLY_TOO_LONG);
 
     /* Both caps in the same place: it is the line's. */
-    count = append_line(octets, 0, "250-", MAX_LINE);
-    count = append_line(octets, count, "250-", MAX_REPLY - 2 * MAX_LINE);
-    CHECK(check_reply(octets, append_line(octets, count, "250 ", MAX_LINE + 1))
+    count = append_line(bytes, 0, "250-", MAX_LINE);
+    count = append_line(bytes, count, "250-", MAX_REPLY - 2 * MAX_LINE);
+    CHECK(check_reply(bytes, append_line(bytes, count, "250 ", MAX_LINE + 1))
           == CSMTP_REPLY_LINE_TOO_LONG);
 }
 
 static void test_random_replies(void)
 {
     static const char alphabet[] = "250 -\r\n\n\t.x";
-    uint8_t octets[200];
+    uint8_t bytes[200];
     uint64_t random = 220;
     for (size_t i = 0; i < 5000; i++) {
-        size_t count = next_random(&random) % (sizeof octets + 1);
+        size_t count = next_random(&random) % (sizeof bytes + 1);
         for (size_t k = 0; k < count; k++)
-            octets[k] = (uint8_t)alphabet[next_random(&random) % (sizeof alphabet - 1)];
+            bytes[k] = (uint8_t)alphabet[next_random(&random) % (sizeof alphabet - 1)];
         /* Random bytes are too rarely a code. */
         for (size_t k = 0; k + 4 < count; k++) {
-            if (k == 0 || octets[k - 1] == '\n')
-                memcpy(octets + k, next_random(&random) % 16 ? "250-" : "250 ", 4);
+            if (k == 0 || bytes[k - 1] == '\n')
+                memcpy(bytes + k, next_random(&random) % 16 ? "250-" : "250 ", 4);
         }
-        check_reply(octets, count);
-        check_join(octets, count);
+        check_reply(bytes, count);
+        check_join(bytes, count);
     }
 }
 

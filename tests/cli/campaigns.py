@@ -36,8 +36,8 @@ def write(
     return ["--template", "letter.txt", table]
 
 
-def parsed(octets: bytes) -> EmailMessage:
+def parsed(data: bytes) -> EmailMessage:
     """A message as its reader has it."""
-    message = message_from_bytes(octets, policy=default)
+    message = message_from_bytes(data, policy=default)
     assert isinstance(message, EmailMessage)
     return message

@@ -106,10 +106,10 @@ class Terminal:
         if not select.select([self._ours], [], [], max(end - time.monotonic(), 0))[0]:
             raise TimeoutError(f"nothing after {self.written!r}")
         try:
-            octets = os.read(self._ours, 65536)
+            data = os.read(self._ours, 65536)
         except OSError:
             # Linux says EIO where the other side has closed.
             return False
         # A letter may be cut in two; only bars have such letters.
-        self.written += octets.decode("utf-8", "replace")
-        return bool(octets)
+        self.written += data.decode("utf-8", "replace")
+        return bool(data)

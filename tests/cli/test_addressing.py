@@ -145,13 +145,13 @@ def test_lists_of_addresses(text: str, addresses: list[str]) -> None:
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"], ids=["LF", "CRLF", "CR"])
 @pytest.mark.parametrize("body", [b"\nBcc: text\n b\n", b"\n", b""], ids=["body", "empty", "none"])
 def test_bcc_is_cut_out(header: bytes, kept: bytes | None, line_end: bytes, body: bytes) -> None:
-    octets = (header + body).replace(b"\n", line_end)
-    expected = octets if kept is None else (kept + body).replace(b"\n", line_end)
-    assert without_bcc(octets) == expected
+    data = (header + body).replace(b"\n", line_end)
+    expected = data if kept is None else (kept + body).replace(b"\n", line_end)
+    assert without_bcc(data) == expected
 
 
 @pytest.mark.parametrize(
-    "octets",
+    "data",
     [
         b"A: 1\nno field\nBcc: b@y\n\ntext\n",
         b"Bcc: b@y\nno field\nA: 1\n\ntext\n",
@@ -172,14 +172,14 @@ def test_bcc_is_cut_out(header: bytes, kept: bytes | None, line_end: bytes, body
     ],
 )
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"], ids=["LF", "CRLF", "CR"])
-def test_a_bcc_that_is_no_field_is_refused(octets: bytes, line_end: bytes) -> None:
+def test_a_bcc_that_is_no_field_is_refused(data: bytes, line_end: bytes) -> None:
     """T17: behind a line that was not recognised, Bcc stayed in what everybody got."""
     with pytest.raises(Unsendable, match=r"has a Bcc that is no header field.*: correct the lines"):
-        without_bcc(octets.replace(b"\n", line_end))
+        without_bcc(data.replace(b"\n", line_end))
 
 
 @pytest.mark.parametrize(
-    "octets",
+    "data",
     [
         b"",
         b"just text\n",
@@ -189,16 +189,16 @@ def test_a_bcc_that_is_no_field_is_refused(octets: bytes, line_end: bytes) -> No
         b"A: 1\n\n>From a\nBcc: in the text\n",
     ],
 )
-def test_text_without_a_bcc_of_its_own_is_sent(octets: bytes) -> None:
+def test_text_without_a_bcc_of_its_own_is_sent(data: bytes) -> None:
     """T17: what programs pipe into sendmail, without any header, still goes out as it is."""
-    assert without_bcc(octets) == octets
+    assert without_bcc(data) == data
 
 
 def test_a_byte_order_mark_is_no_part_of_the_header() -> None:
     """T17: it hid the whole header, and so the Bcc."""
-    octets = b"\xef\xbb\xbfFrom: a@x\nTo: b@y\nBcc: c@y\n\n\xef\xbb\xbftext\n"
-    assert BY_HEADER.envelope(octets) == Envelope("a@x", ["b@y", "c@y"])
-    assert without_bcc(octets) == b"From: a@x\nTo: b@y\n\n\xef\xbb\xbftext\n"
+    data = b"\xef\xbb\xbfFrom: a@x\nTo: b@y\nBcc: c@y\n\n\xef\xbb\xbftext\n"
+    assert BY_HEADER.envelope(data) == Envelope("a@x", ["b@y", "c@y"])
+    assert without_bcc(data) == b"From: a@x\nTo: b@y\n\n\xef\xbb\xbftext\n"
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_bcc_at_the_end_without_line_end() -> None:
 
 hidden = st.sampled_from([b"Bcc", b"BCC", b"Resent-Bcc"])
 shown = st.sampled_from([b"To", b"Subject", b"X-Bcc", b"Bcc-X"])
-lines = st.binary(max_size=12).map(lambda octets: octets.replace(b"\r", b"").replace(b"\n", b""))
+lines = st.binary(max_size=12).map(lambda data: data.replace(b"\r", b"").replace(b"\n", b""))
 
 
 @st.composite
@@ -264,6 +264,6 @@ def fields(draw: st.DrawFn, names: st.SearchStrategy[bytes]) -> bytes:
 
 @given(st.lists(st.tuples(fields(hidden), fields(shown)), max_size=4), st.binary(max_size=40))
 def test_nothing_but_bcc_is_cut_out(header: list[tuple[bytes, bytes]], body: bytes) -> None:
-    octets = b"".join(bcc + other for bcc, other in header) + b"\r\n" + body
+    data = b"".join(bcc + other for bcc, other in header) + b"\r\n" + body
     kept = b"".join(other for _, other in header) + b"\r\n" + body
-    assert without_bcc(octets) == kept
+    assert without_bcc(data) == kept

@@ -48,7 +48,7 @@ def test_letters_to_a_dozen(cli: Command, tmp_path: Path) -> None:
     assert second == "csmtplib: 12 accepted, 0 rejected, 0 deferred, 0 in doubt"
     with open(FEW, encoding="utf-8") as file:
         rows = {row["email"]: row for row in csv.DictReader(file)}
-    arrived = [parsed(octets) for octets in filed(tmp_path / "arrived")]
+    arrived = [parsed(data) for data in filed(tmp_path / "arrived")]
     assert Counter(each["To"].addresses[0].addr_spec for each in arrived) == Counter(list(rows))
     for each in arrived:
         row = rows[each["To"].addresses[0].addr_spec]
@@ -86,8 +86,8 @@ def test_other_tables(cli: Command, tmp_path: Path, table: str) -> None:
     letter = LETTER.replace("email", "mail")
     (tmp_path / "letter.txt").write_text(letter)
     assert cli("bulk", "--server", "sink:arrived", *arguments).code == 0
-    (octets,) = filed(tmp_path / "arrived")
-    assert parsed(octets)["Subject"] == "Hello Bea"
+    (data,) = filed(tmp_path / "arrived")
+    assert parsed(data)["Subject"] == "Hello Bea"
 
 
 def test_the_address_may_stand_in_another_column(cli: Command, tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_a_dry_run_of_ready_messages(cli: Command, tmp_path: Path) -> None:
     assert done.code == 0
     assert "\x1b" not in done.out
     assert "-- image/png ---" in done.out
-    assert "(4 octets)" in done.out
+    assert "(4 bytes)" in done.out
 
 
 FAULTY = "email,name\nb1@y.test,Bea\nnobody,No\nb3@y.test\nb4@y.test,Bob\n"

@@ -66,7 +66,7 @@ def test_a_campaign_is_watched_stopped_resumed_and_reported(tmp_path: Path) -> N
         assert 0 < len(sent) < 2000
         with Terminal("resume", "j", "--rate", "50000/s", cwd=tmp_path) as terminal:
             assert terminal.end() == 0
-            assert f"{len(sent)} settled before" in "\n".join(terminal.screen())
+            assert f"{len(sent)} completed before" in "\n".join(terminal.screen())
     assert server.log.deliveries() == Counter(addresses(2000))
     with Terminal("report", "j", cwd=tmp_path, with_stdout=True) as terminal:
         assert terminal.end() == 0

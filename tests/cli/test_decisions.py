@@ -24,12 +24,12 @@ def doubtful(cli: Command, server: ThrottlingServer, directory: Path, count: int
     assert cli("bulk", "--server", server.url, "--journal", "j", *arguments).code == 0
     with Journal("j") as journal:
         # As they were when a run was killed before their replies came.
-        journal.write(new=[], again=[(at, 1) for at in range(1, count + 1)], settled=[])
+        journal.write(new=[], again=[(at, 1) for at in range(1, count + 1)], completed=[])
     server.log.accepted.clear()
 
 
 def test_in_doubt_is_reported_until_it_is_decided(cli: Command, tmp_path: Path) -> None:
-    """T14: resume said "0 in doubt, 9 settled before ... to send the rest", and 75, for ever."""
+    """T14: resume said "0 in doubt, 9 completed before ... to send the rest", and 75, for ever."""
     with ThrottlingServer() as server:
         doubtful(cli, server, tmp_path, 3)
         for run in range(2):
@@ -42,7 +42,7 @@ def test_in_doubt_is_reported_until_it_is_decided(cli: Command, tmp_path: Path) 
                 )
             assert lines[0].startswith("csmtplib: 0 of 9 recipients to ")
             assert lines[1:] == [
-                "csmtplib: 0 accepted, 0 rejected, 0 deferred, 3 in doubt, 6 settled before",
+                "csmtplib: 0 accepted, 0 rejected, 0 deferred, 3 in doubt, 6 completed before",
                 "csmtplib: 3 in doubt: the server may or may not have accepted them; to list "
                 "them: csmtplib report --state in-doubt j",
                 RESEND,
@@ -63,7 +63,7 @@ def test_it_is_sent_again(cli: Command, tmp_path: Path) -> None:
         done = cli("resume", "--in-doubt", "resend", "j")
         assert done.code == 0
         assert len(server.log.accepted) == 3
-        assert "3 accepted, 0 rejected, 0 deferred, 0 in doubt, 6 settled before" in done.err
+        assert "3 accepted, 0 rejected, 0 deferred, 0 in doubt, 6 completed before" in done.err
         assert RESEND not in done.err
 
 
@@ -73,7 +73,7 @@ def test_or_taken_as_accepted(cli: Command, tmp_path: Path) -> None:
         done = cli("resume", "--in-doubt", "accept", "j")
         assert done.code == 0
         assert "csmtplib: 3 in doubt are counted as accepted\n" in done.err
-        assert "0 in doubt, 9 settled before" in done.err
+        assert "0 in doubt, 9 completed before" in done.err
         assert not server.log.accepted
         assert cli("resume", "j").code == 0
     assert "accepted           9  100.0 %" in cli("report", "j").out
@@ -88,7 +88,7 @@ def test_what_is_in_doubt_and_what_is_left(cli: Command, tmp_path: Path) -> None
         options = ["--retry-for", "0", "--journal", "j"]
         assert cli("bulk", "--server", server.url, *options, *arguments).code == 75
         with Journal("j") as journal:
-            journal.write(new=[], again=[(1, 1)], settled=[])
+            journal.write(new=[], again=[(1, 1)], completed=[])
         done = cli("resume", "j", "--retry-for", "0")
     # What can still be sent comes first.
     assert done.code == 75
@@ -195,7 +195,7 @@ def test_resume_keeps_the_metrics_up_to_date(
         # No connection is open when it has ended.
         assert values["csmtplib_connections", None] == 0
         with Journal("j") as journal:
-            journal.write(new=[], again=[(1, 1)], settled=[])
+            journal.write(new=[], again=[(1, 1)], completed=[])
             journal._connection.execute("UPDATE recipient SET due = NULL")
         server.refuse = None
         monkeypatch.chdir(tmp_path.parent)
@@ -203,7 +203,7 @@ def test_resume_keeps_the_metrics_up_to_date(
         values = samples(tmp_path / "m.prom")
         assert values["csmtplib_recipients_total", "accepted"] == 1
         assert values["csmtplib_recipients_total", "in doubt"] == 1
-        assert values["csmtplib_recipients_total", "settled before"] == 7
+        assert values["csmtplib_recipients_total", "completed before"] == 7
         assert values["csmtplib_waiting_recipients", None] == 0
         # Another file takes its place.
         before = (tmp_path / "m.prom").read_text()

@@ -130,13 +130,13 @@ def test_what_is_done_and_what_is_not() -> None:
         rejected=2,
         in_doubt=1,
         waiting=7,
-        settled_before=5,
+        completed_before=5,
         suppressed=6,
     )
-    assert (counts.settled, counts.done) == (13, 28)
+    assert (counts.completed, counts.done) == (13, 28)
     assert counts.summary("to x", 2.0) == [
         "13 of 100 recipients to x in 2.00 s (6/s)",
-        "10 accepted, 2 rejected, 7 deferred, 1 in doubt, 65 not sent, 5 settled before, "
+        "10 accepted, 2 rejected, 7 deferred, 1 in doubt, 65 not sent, 5 completed before, "
         "6 suppressed, 4 left out",
     ]
     counts.total = None
@@ -147,7 +147,7 @@ def test_the_summary_adds_up() -> None:
     """Whatever there is: the first line has the sum of the second, and those that got a result in
     this run."""
     one = {"taken": 6, "accepted": 1, "rejected": 1, "in_doubt": 1, "waiting": 1}
-    for others in ({}, {"suppressed": 2}, {"settled_before": 5}, {"in_doubt_before": 7}):
+    for others in ({}, {"suppressed": 2}, {"completed_before": 5}, {"in_doubt_before": 7}):
         for total in (None, 60):
             first, second = tally(total, left_out=3, **one, **others).summary("to x", 1.0)
             done, of, count = first.split()[:3]
@@ -159,12 +159,12 @@ def test_the_summary_adds_up() -> None:
 
 
 def test_what_earlier_runs_left_in_doubt_is_reported() -> None:
-    """T14: it is neither settled nor out of sight."""
-    counts = tally(230, settled_before=150, in_doubt_before=80)
-    assert (counts.settled, counts.in_doubt, counts.done) == (0, 80, 230)
+    """T14: it is neither completed nor out of sight."""
+    counts = tally(230, completed_before=150, in_doubt_before=80)
+    assert (counts.completed, counts.in_doubt, counts.done) == (0, 80, 230)
     assert counts.summary("to x", 1.0) == [
         "0 of 230 recipients to x in 1.00 s (0/s)",
-        "0 accepted, 0 rejected, 0 deferred, 80 in doubt, 150 settled before",
+        "0 accepted, 0 rejected, 0 deferred, 80 in doubt, 150 completed before",
     ]
 
 

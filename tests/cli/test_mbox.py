@@ -60,8 +60,8 @@ SEPARATORS = [
 ]
 
 
-def read(octets: bytes) -> list[bytes]:
-    box = Mbox(io.BytesIO(octets))
+def read(data: bytes) -> list[bytes]:
+    box = Mbox(io.BytesIO(data))
     return [box.message(number) for number in range(len(box))]
 
 
@@ -70,9 +70,9 @@ def read(octets: bytes) -> list[bytes]:
 @pytest.mark.parametrize("gap", [b"\n", b""], ids=["gap", "none"])
 def test_a_separator(separator: str, line_end: bytes, gap: bytes) -> None:
     """T16: what mail programs write there, with an empty line before it or without one."""
-    octets = FIRST + ONE + b"one\n" + gap + separator.encode() + b"\n" + TWO
+    data = FIRST + ONE + b"one\n" + gap + separator.encode() + b"\n" + TWO
     messages = [ONE + b"one\n", TWO]
-    assert read(octets.replace(b"\n", line_end)) == [
+    assert read(data.replace(b"\n", line_end)) == [
         each.replace(b"\n", line_end) for each in messages
     ]
     first = separator.encode() + b"\n" + TWO
@@ -108,14 +108,14 @@ def test_a_separator(separator: str, line_end: bytes, gap: bytes) -> None:
 )
 def test_text_that_begins_like_a_separator(text: str, gap: bytes) -> None:
     """T16: it split the letter, whose first half was reported accepted."""
-    octets = ONE + b"Dear Bob,\n" + gap + text.encode() + b"\nRegards, Ann\n"
-    assert read(FIRST + octets + b"\n" + FIRST + TWO) == [octets, TWO]
+    data = ONE + b"Dear Bob,\n" + gap + text.encode() + b"\nRegards, Ann\n"
+    assert read(FIRST + data + b"\n" + FIRST + TWO) == [data, TWO]
 
 
 def test_a_quoted_separator_in_a_paragraph_is_text() -> None:
     """T16: with a date, but no header behind it."""
-    octets = ONE + b"I got this:\n" + FIRST + b"and nothing more.\n"
-    assert read(FIRST + octets) == [octets]
+    data = ONE + b"I got this:\n" + FIRST + b"and nothing more.\n"
+    assert read(FIRST + data) == [data]
 
 
 @pytest.mark.parametrize(
@@ -130,8 +130,8 @@ def test_a_quoted_separator_in_a_paragraph_is_text() -> None:
 )
 def test_what_may_be_a_separator_or_not_is_not_sent(line: str) -> None:
     """T16: two letters in one would show the second's Bcc; half a letter is no letter."""
-    octets = FIRST + ONE + b"one\n\n" + line.encode() + b"\n\nmore\n\n" + FIRST + TWO
-    box = Mbox(io.BytesIO(octets))
+    data = FIRST + ONE + b"one\n\n" + line.encode() + b"\n\nmore\n\n" + FIRST + TWO
+    box = Mbox(io.BytesIO(data))
     assert len(box) == 2
     with pytest.raises(
         Unsendable, match=r"^line 8, 'From .*', may or may not begin another message"
@@ -142,10 +142,10 @@ def test_what_may_be_a_separator_or_not_is_not_sent(line: str) -> None:
 
 def test_an_mbox_whose_separators_have_no_date() -> None:
     """T16: where the first one has none, none of the others is sure."""
-    octets = b"From ann\n" + ONE + b"one\n\nFrom now on\nall is well\n"
-    assert read(octets) == [octets.removeprefix(b"From ann\n")]
+    data = b"From ann\n" + ONE + b"one\n\nFrom now on\nall is well\n"
+    assert read(data) == [data.removeprefix(b"From ann\n")]
     with pytest.raises(Unsendable):
-        read(octets + b"\nFrom ann\n" + TWO)
+        read(data + b"\nFrom ann\n" + TWO)
 
 
 def test_a_byte_order_mark_before_an_mbox() -> None:

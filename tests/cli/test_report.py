@@ -52,11 +52,11 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
         )
         *ids, last = journal.new_ids(len(OUTCOMES) + 1)
         rows = [(ids[at], f"t:{at + 2}", row[0]) for at, row in enumerate(OUTCOMES)]
-        journal.write(new=[*rows, (last, "t:9", "r9@c.test")], again=[], settled=[])
+        journal.write(new=[*rows, (last, "t:9", "r9@c.test")], again=[], completed=[])
         journal.write(
             new=[],
             again=[],
-            settled=[
+            completed=[
                 (state, due, code, enhanced, text, "mx.test:25", time, at)
                 for at, (_, state, due, code, enhanced, text, time) in enumerate(OUTCOMES, 1)
             ],
@@ -159,9 +159,9 @@ def test_counts(cli: Command, journal: Journal, by: str) -> None:
 
 def test_a_server_can_not_write_to_the_terminal(cli: Command, tmp_path: Path) -> None:
     with Journal(tmp_path / "j") as journal:
-        journal.write(new=[(1, 1, "a\x1b@x.test")], again=[], settled=[])
-        settled = ("rejected", None, 550, None, "\x1b[2J", "mx:25", START, 1)
-        journal.write(new=[], again=[], settled=[settled])
+        journal.write(new=[(1, 1, "a\x1b@x.test")], again=[], completed=[])
+        completed = ("rejected", None, 550, None, "\x1b[2J", "mx:25", START, 1)
+        journal.write(new=[], again=[], completed=[completed])
     done = cli("report", "j")
     assert done.code == 0
     assert "\x1b" not in done.out
@@ -169,7 +169,7 @@ def test_a_server_can_not_write_to_the_terminal(cli: Command, tmp_path: Path) ->
 
 def test_a_journal_of_a_program(cli: Command, tmp_path: Path) -> None:
     with Journal(tmp_path / "j") as journal:
-        journal.write(new=[(1, 1, "r1@x.test")], again=[], settled=[])
+        journal.write(new=[(1, 1, "r1@x.test")], again=[], completed=[])
     done = cli("report", "j")
     assert done.code == 0
     assert done.out.splitlines()[:2] == [
@@ -179,13 +179,13 @@ def test_a_journal_of_a_program(cli: Command, tmp_path: Path) -> None:
     assert "csmtplib resume" not in done.out.partition("sending: ")[0]
 
 
-@pytest.mark.parametrize("kind", ["no octet", "no recipient"])
+@pytest.mark.parametrize("kind", ["no byte", "no recipient"])
 @pytest.mark.parametrize("by", [[], ["--by", "code"], ["--state", "accepted"]], ids=str)
 def test_a_campaign_that_has_not_begun(
     cli: Command, tmp_path: Path, kind: str, by: list[str]
 ) -> None:
     """T4: while its rows are checked, or where it was killed before its first message."""
-    if kind == "no octet":
+    if kind == "no byte":
         (tmp_path / "j").touch()
     else:
         with Journal(tmp_path / "j"):
@@ -214,7 +214,7 @@ def test_recipients_in_a_state(cli: Command, journal: Journal, state: str) -> No
 def test_who_is_queued_has_not_had_that_try(cli: Command, journal: Journal) -> None:
     """T23: the journal counts it when it is recorded as sending, and a report does not."""
     given_back = ("queued", None, None, None, "interrupted", "mx.test:25", START, 6)
-    journal.write(new=[], again=[], settled=[given_back])
+    journal.write(new=[], again=[], completed=[given_back])
     journal.commit()
     done = cli("report", "--state", "queued", "--format", "csv", "j")
     assert [row["attempts"] for row in csv.DictReader(io.StringIO(done.out))] == ["0"]
@@ -224,12 +224,12 @@ def test_tables_add_up_where_they_are_cut(cli: Command, tmp_path: Path) -> None:
     """The rows have all recipients between them, however many domains and replies there are."""
     with Journal(tmp_path / "j") as journal:
         new = [(at, at, f"r{at}@{chr(96 + at)}.test") for at in range(1, 21)]
-        journal.write(new=new, again=[], settled=[])
-        settled = [
+        journal.write(new=new, again=[], completed=[])
+        completed = [
             ("rejected", None, 500 + at, None, "no " * 30, "mx:25", START, at)
             for at in range(1, 20)
         ]
-        journal.write(new=[], again=[], settled=settled)
+        journal.write(new=[], again=[], completed=completed)
     _, _, domains, codes, *_ = cli("report", "j").out.split("\n\n")
     lines = domains.splitlines()
     assert lines[0].split() == [
@@ -282,8 +282,8 @@ def test_a_picture(cli: Command, journal: Journal, tmp_path: Path, suffix: str) 
     done = cli("report", "--plot", f"rate.{suffix}", "j")
     assert done.code == 0
     assert done.out.startswith("campaign  ab12\n")
-    octets = (tmp_path / f"rate.{suffix}").read_bytes()
-    assert octets.startswith(b"<?xml" if suffix == "svg" else b"\x89PNG")
+    data = (tmp_path / f"rate.{suffix}").read_bytes()
+    assert data.startswith(b"<?xml" if suffix == "svg" else b"\x89PNG")
 
 
 def test_pictures_that_can_not_be_drawn(
@@ -318,7 +318,7 @@ def test_what_is_no_journal(cli: Command, tmp_path: Path) -> None:
 def test_a_reader_who_has_seen_enough(tmp_path: Path) -> None:
     with Journal(tmp_path / "j") as journal:
         new = [(at, at, f"recipient-with-a-long-name-{at}@x.test") for at in range(1, 5001)]
-        journal.write(new=new, again=[], settled=[])
+        journal.write(new=new, again=[], completed=[])
     process = subprocess.Popen(
         [sys.executable, "-m", "csmtplib", "report", "--format", "csv", "j"],
         cwd=tmp_path,

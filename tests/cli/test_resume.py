@@ -42,7 +42,7 @@ def test_the_rest_is_sent(cli: Command, tmp_path: Path) -> None:
         # What was rejected in the first run stays so.
         assert done.code == 1
         assert done.err.splitlines()[-1] == "csmtplib: all results: csmtplib report j"
-        assert "settled before" in done.err
+        assert "completed before" in done.err
         assert max(server.log.deliveries().values()) == 1
         with Journal("j") as journal:
             counts = journal.counts()
@@ -51,7 +51,7 @@ def test_the_rest_is_sent(cli: Command, tmp_path: Path) -> None:
         again = cli("resume", "j")
         assert again.code == 1
         assert "0 accepted" in again.err
-        assert "200 settled before" in again.err
+        assert "200 completed before" in again.err
         assert max(server.log.deliveries().values()) == 1
 
 
@@ -229,7 +229,7 @@ def test_after_a_kill(cli: Command, tmp_path: Path, results: int) -> None:
         for each in server.log.accepted:
             if each.recipients[0] in twice:
                 copies[each.recipients[0]].add(each.message)
-        assert all(len(octets) == 1 for octets in copies.values())
+        assert all(len(data) == 1 for data in copies.values())
 
 
 def test_what_is_no_campaign(cli: Command, tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_what_is_no_campaign(cli: Command, tmp_path: Path) -> None:
         "csmtplib bulk --journal mine ...\n"
     )
     with Journal(tmp_path / "mine") as journal:
-        journal.write(new=[(1, 1, "r1@y.test")], again=[], settled=[])
+        journal.write(new=[(1, 1, "r1@y.test")], again=[], completed=[])
     done = cli("resume", "mine")
     assert done.code == 65
     assert "mine is the journal of a program: run the program again" in done.err

@@ -131,22 +131,22 @@ def test_answers(cli: Command, answers: dict[str, str], code: int, state: str) -
 
 
 @pytest.mark.parametrize(
-    ("octets", "options", "reason"),
+    ("data", "options", "reason"),
     [
         (b"To: b@y.test\n\n", [], "no address in Sender or From"),
         (b"From: a@x.test\n\n", [], "no recipient in To, Cc or Bcc"),
         (b"From: a@x.test\nTo: b@y)c@z\n\n", [], "not a list of addresses"),
         (message(body=b"\0\n"), [], "NUL"),
-        (message(body=b"x" * 999 + b"\n"), [], "line 5 of the message is longer than 998 octets"),
+        (message(body=b"x" * 999 + b"\n"), [], "line 5 of the message is longer than 998 bytes"),
         (message(body=b"12345678\n" * 100), [], "the server takes 1000"),
         ("From: a@x.test\nTo: b@exämple.test\n\n".encode(), [], "SMTPUTF8"),
         (b"From: a@x.test\nTo: b\x01@y.test\n\n", [], "control"),
     ],
 )
 def test_a_message_that_can_not_be_sent_does_not_stop_the_others(
-    cli: Command, tmp_path: Path, octets: bytes, options: list[str], reason: str
+    cli: Command, tmp_path: Path, data: bytes, options: list[str], reason: str
 ) -> None:
-    maildir = write_maildir(tmp_path / "Maildir", octets, message(2))
+    maildir = write_maildir(tmp_path / "Maildir", data, message(2))
     with ScriptedServer(answering()) as server:
         done = cli("send", "-v", "--server", url(server), maildir)
     assert done.code == 65
@@ -186,7 +186,7 @@ def test_a_message_that_is_gone_does_not_stop_the_others(cli: Command, tmp_path:
     ids=["75", "66", "65", "1", "0"],
 )
 def test_which_exit_code_wins(cli: Command, tmp_path: Path, messages: list[str], code: int) -> None:
-    octets = {
+    data = {
         "later": message(450),
         "gone": message(),
         "bad": b"no header\n",
@@ -194,7 +194,7 @@ def test_which_exit_code_wins(cli: Command, tmp_path: Path, messages: list[str],
         "fine": message(250),
     }
     everything = ["fine", *messages]
-    maildir = write_maildir(tmp_path / "Maildir", *(octets[each] for each in everything))
+    maildir = write_maildir(tmp_path / "Maildir", *(data[each] for each in everything))
 
     def script(peer: Peer) -> None:
         peer.greet()

@@ -1,4 +1,4 @@
-"""The server that files what arrives: octet for octet, and gone when the run is over."""
+"""The server that files what arrives: byte for byte, and gone when the run is over."""
 
 from __future__ import annotations
 
@@ -44,8 +44,7 @@ def test_odd_messages(cli: Command, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     # A message ends with the end of a line (RFC 5321 section 4.1.1.4).
     assert filed(tmp_path / "arrived") == [
-        octets if octets.endswith(b"\n") or not octets else octets + b"\n"
-        for octets in map(delivered, sent)
+        data if data.endswith(b"\n") or not data else data + b"\n" for data in map(delivered, sent)
     ]
 
 

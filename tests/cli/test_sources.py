@@ -34,15 +34,15 @@ def of_any_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 
 
 def read(path: str | Path, resources: ExitStack, stdin: bytes = b"") -> list[tuple[str, bytes]]:
-    """Where the messages of a path come from, and their octets."""
+    """Where the messages of a path come from, and their bytes."""
     (source,) = open_all([str(path)], io.BytesIO(stdin), resources)
-    mails = [(mail.origin, mail.octets()) for mail in source.mails]
+    mails = [(mail.origin, mail.data()) for mail in source.mails]
     assert len(mails) == source.count
     return mails
 
 
 @pytest.mark.parametrize(
-    "octets",
+    "data",
     [
         message(),
         b"no header, no line end",
@@ -52,10 +52,10 @@ def read(path: str | Path, resources: ExitStack, stdin: bytes = b"") -> list[tup
         b"\x00\xff\r\n.\r\n",
     ],
 )
-def test_a_file_is_a_message(tmp_path: Path, resources: ExitStack, octets: bytes) -> None:
+def test_a_file_is_a_message(tmp_path: Path, resources: ExitStack, data: bytes) -> None:
     path = tmp_path / "any name"
-    path.write_bytes(octets)
-    assert read(path, resources) == [(str(path), octets)]
+    path.write_bytes(data)
+    assert read(path, resources) == [(str(path), data)]
 
 
 def test_an_empty_file_holds_no_message(tmp_path: Path, resources: ExitStack) -> None:
@@ -70,9 +70,9 @@ def test_messages_are_read_when_their_turn_comes(tmp_path: Path, resources: Exit
     mails = [mail for source in sources for mail in source.mails]
     (tmp_path / "one.eml").write_bytes(message(3))
     (tmp_path / "Maildir" / "new" / "000000.host").unlink()
-    assert mails[0].octets() == message(3)
+    assert mails[0].data() == message(3)
     with pytest.raises(OSError, match="No such file"):
-        mails[1].octets()
+        mails[1].data()
 
 
 @pytest.mark.usefixtures("of_any_system")
@@ -88,7 +88,7 @@ def test_an_mbox(tmp_path: Path, resources: ExitStack) -> None:
     ]
     path = write_mbox(tmp_path / "box", *messages)
     assert read(path, resources) == [
-        (f"{path}#{number}", octets) for number, octets in enumerate(messages, 1)
+        (f"{path}#{number}", data) for number, data in enumerate(messages, 1)
     ]
 
 
@@ -99,7 +99,7 @@ def test_the_end_of_an_mbox(tmp_path: Path, resources: ExitStack, tail: bytes) -
         b"%bSubject: 1\n\n1\n\n%bSubject: 2\n\n2%b" % (FROM_A, FROM_B, tail)
     )
     # The last empty line is the file's, as those between the messages are.
-    assert [octets for _, octets in read(tmp_path / "box", resources)] == [
+    assert [data for _, data in read(tmp_path / "box", resources)] == [
         b"Subject: 1\n\n1\n",
         b"Subject: 2\n\n2" + tail.replace(b"\n\n", b"\n"),
     ]
@@ -111,7 +111,7 @@ def test_an_mbox_with_crlf(tmp_path: Path, resources: ExitStack) -> None:
         b"%bSubject: 1\n\n1\n\n%bSubject: 2\n\n\n2\n".replace(b"\n", b"\r\n")
         % (FROM_A.replace(b"\n", b"\r\n"), FROM_B.replace(b"\n", b"\r\n"))
     )
-    assert [octets for _, octets in read(tmp_path / "box", resources)] == [
+    assert [data for _, data in read(tmp_path / "box", resources)] == [
         b"Subject: 1\r\n\r\n1\r\n",
         b"Subject: 2\r\n\r\n\r\n2\r\n",
     ]
@@ -139,7 +139,7 @@ def test_a_maildir(tmp_path: Path, resources: ExitStack) -> None:
     for name in [*files, *others]:
         (tmp_path / name).write_bytes(files.get(name, b"no message"))
     assert read(tmp_path, resources) == [
-        (str(tmp_path / name), octets) for name, octets in files.items()
+        (str(tmp_path / name), data) for name, data in files.items()
     ]
 
 
@@ -152,7 +152,7 @@ def test_several_paths_in_their_order(tmp_path: Path, resources: ExitStack) -> N
         write_maildir(tmp_path / "Maildir", message(5)),
     ]
     sources = open_all(paths, io.BytesIO(message(4)), resources)
-    assert [mail.octets() for source in sources for mail in source.mails] == [
+    assert [mail.data() for source in sources for mail in source.mails] == [
         message(number) for number in (2, 3, 1, 4, 5)
     ]
 
@@ -207,7 +207,7 @@ def test_what_can_not_be_read_is_named(
 
 
 @pytest.mark.parametrize(
-    ("stdin", "dot_ends", "octets"),
+    ("stdin", "dot_ends", "data"),
     [
         (message(), True, message()),
         (b"a\n.\nb\n", True, b"a\n"),
@@ -224,7 +224,7 @@ def test_what_can_not_be_read_is_named(
         (b"", True, b""),
     ],
 )
-def test_what_sendmail_reads(stdin: bytes, dot_ends: bool, octets: bytes) -> None:
+def test_what_sendmail_reads(stdin: bytes, dot_ends: bool, data: bytes) -> None:
     source = sendmail_input(io.BytesIO(stdin), dot_ends=dot_ends)
     assert source.count == 1
-    assert [(mail.origin, mail.octets()) for mail in source.mails] == [("-", octets)]
+    assert [(mail.origin, mail.data()) for mail in source.mails] == [("-", data)]

@@ -78,7 +78,7 @@ def prepare(directory: Path) -> dict[str, list[str]]:
     write_mbox(directory / "box", *map(message, range(3)))
     with Journal(directory / "j") as journal:
         journal.set_parameters({"id": "x"})
-        journal.write(new=[(at, at, f"r{at}@x.test") for at in range(1, 4)], again=[], settled=[])
+        journal.write(new=[(at, at, f"r{at}@x.test") for at in range(1, 4)], again=[], completed=[])
     return {
         "help": ["--help"],
         "version": ["--version"],

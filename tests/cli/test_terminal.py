@@ -199,8 +199,8 @@ def on_terminal(*arguments: str, cwd: Path, with_stdout: bool = False) -> str:
     os.close(its)
     written = b""
     try:
-        while octets := os.read(ours, 65536):
-            written += octets
+        while data := os.read(ours, 65536):
+            written += data
     except OSError:
         # Linux says EIO where the other side has closed.
         pass

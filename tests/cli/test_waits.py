@@ -74,14 +74,14 @@ def test_another_wait_is_reported_and_similar_ones_not_too_often() -> None:
 def test_an_answer_in_a_login_may_be_empty() -> None:
     """As that of SCRAM to the server's last word: it is no command, and shown as none."""
     server = Server(host="mx.test")
-    for octets, said in (
+    for data, said in (
         (b"\r\n", "AUTH"),
         (b"c2VjcmV0\r\n", "AUTH"),
         (b"AUTH PLAIN c2VjcmV0\r\n", "AUTH"),
         (b"EHLO x.test\r\n", "EHLO"),
         (b"QUIT\r\n", "QUIT"),
     ):
-        assert awaited(Exchange(octets), server) == f"the answer of mx.test:25 to {said}"
+        assert awaited(Exchange(data), server) == f"the answer of mx.test:25 to {said}"
 
 
 def pause() -> None:

@@ -79,15 +79,15 @@ class Loopback:
         if sock.family == socket.AF_INET:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.sendall(host.say("greeting", "220 mx.test"))
-        while not host.hung_up and (octets := sock.recv(1 << 16)):
-            self.segments.append(octets)
-            for answer in host.answers(octets):
+        while not host.hung_up and (data := sock.recv(1 << 16)):
+            self.segments.append(data)
+            for answer in host.answers(data):
                 sock.sendall(answer)
         # What else comes is read, lest the end of the connection becomes a reset.
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_WR)
-        while octets := sock.recv(1 << 16):
-            self.segments.append(octets)
+        while data := sock.recv(1 << 16):
+            self.segments.append(data)
 
 
 class Gate:

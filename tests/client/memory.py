@@ -1,4 +1,4 @@
-"""A server in memory, for tests that compare calls and octets.
+"""A server in memory, for tests that compare calls and bytes.
 
 It is its own socket: what is sent to it is answered at once. No thread, no waiting; where there is
 nothing left to read, the stream has ended. For the timing of real sockets see tests/faults.
@@ -51,11 +51,11 @@ class MemoryServer:
         """The first words of the lines that were sent."""
         return [line.partition(" ")[0].lower() for line in self.commands]
 
-    def sendall(self, octets: bytes) -> None:
+    def sendall(self, data: bytes) -> None:
         if self.closed:
             raise OSError("the socket is closed")
-        self.sent += octets
-        self._received += octets
+        self.sent += data
+        self._received += data
         while True:
             end = b"\r\n.\r\n" if self._awaits_message else b"\r\n"
             line, found, rest = self._received.partition(end)
@@ -107,15 +107,15 @@ class _File:
 
 
 class ReceivingMemoryServer(MemoryServer):
-    """A stand-in with what a genuine socket has, so that replies are read as from one."""
+    """A stand-in with what a real socket has, so that replies are read as from one."""
 
     def recv(self, size: int) -> bytes:
         return self._take(size)
 
     def recv_into(self, buffer: memoryview) -> int:
-        octets = self._take(len(buffer))
-        buffer[: len(octets)] = octets
-        return len(octets)
+        data = self._take(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
     def gettimeout(self) -> float | None:
         return None

@@ -240,7 +240,7 @@ def test_context_manager_and_a_server_that_refuses_to_say_bye() -> None:
 # Sending
 
 
-def test_send_octets_and_text() -> None:
+def test_send_bytes_and_text() -> None:
     server = MemoryServer()
     smtp = connected(csmtplib.SMTP(), server)
     smtp.send(b"\xff\0")
@@ -377,9 +377,9 @@ def replies(draw: Callable[..., Any]) -> str:
     return f"{''.join(lines)}{last}{draw(LINE_ENDS)}"
 
 
-def read_all(smtp: Any, octets: bytes) -> list[object]:
+def read_all(smtp: Any, data: bytes) -> list[object]:
     """What getreply() makes of a file, up to the exception at its end."""
-    smtp.file = file = io.BytesIO(octets)
+    smtp.file = file = io.BytesIO(data)
     seen: list[object] = []
     try:
         while True:
@@ -395,8 +395,8 @@ def read_all(smtp: Any, octets: bytes) -> list[object]:
 @example(stream="250\n", is_whole=False)
 def test_file_is_read_as_by_the_stdlib(stream: str, is_whole: bool) -> None:
     """But for what is refused on purpose: see cases 6 - 10 and 12 in tests/faults."""
-    octets = (stream if is_whole else stream.removesuffix("\n")).encode("latin-1")
-    assert read_all(csmtplib.SMTP(), octets) == read_all(smtplib.SMTP(), octets)
+    data = (stream if is_whole else stream.removesuffix("\n")).encode("latin-1")
+    assert read_all(csmtplib.SMTP(), data) == read_all(smtplib.SMTP(), data)
 
 
 # What programs set by hand

@@ -18,7 +18,7 @@ import pytest
 import csmtplib
 from csmtplib import SMTPServerDisconnected
 from csmtplib.drive import background
-from csmtplib.kernel.transaction import Gear
+from csmtplib.kernel.transaction import Mode
 from csmtplib.protocol.outcome import State
 from csmtplib.protocol.result import Result
 
@@ -33,7 +33,7 @@ from .test_streaming import (
     ROOT,
     OverForeignSocket,
     connect,
-    every_gear,
+    every_mode,
     message,
     messages,
     nothing_learned,
@@ -81,10 +81,10 @@ def connected(server: Loopback, make: str, tls: MutualTLS) -> Any:
 every_make = pytest.mark.parametrize("make", ["plain", "tls", "foreign"])
 
 
-@every_gear
+@every_mode
 @every_make
 def test_what_was_given_arrives_while_the_iterable_waits(
-    gear: Gear, make: str, mutual_tls: MutualTLS
+    mode: Mode, make: str, mutual_tls: MutualTLS
 ) -> None:
     """T11: the last messages given waited, half sent, for the next one."""
     counted = Counted(3)
@@ -95,7 +95,7 @@ def test_what_was_given_arrives_while_the_iterable_waits(
         seen.append(counted.complete.wait(DEADLINE))
         yield message(3)
 
-    host = Host(*OFFERS[gear], message=counted)
+    host = Host(*OFFERS[mode], message=counted)
     tls = mutual_tls.server if make == "tls" else None
     with Loopback(host, tls=tls) as server, connected(server, make, mutual_tls) as smtp:
         assert states(list(smtp.send_many(waiting()))) == [State.ACCEPTED] * 4
@@ -106,10 +106,10 @@ def test_what_was_given_arrives_while_the_iterable_waits(
     assert host.texts == [text for _, _, text in messages(4)]
 
 
-@every_gear
+@every_mode
 @every_make
-def test_a_queue_that_is_always_waited_for(gear: Gear, make: str, mutual_tls: MutualTLS) -> None:
-    host = Host(*OFFERS[gear])
+def test_a_queue_that_is_always_waited_for(mode: Mode, make: str, mutual_tls: MutualTLS) -> None:
+    host = Host(*OFFERS[mode])
 
     def waiting() -> Iterator[Any]:
         for number in range(10):
@@ -132,7 +132,7 @@ def test_a_transaction_more_for_recipients_that_were_too_many() -> None:
         seen.append(counted.complete.wait(DEADLINE))
 
     rcpt = ["250 ok", "250 ok", "250 ok", "452 4.5.3 too many", "452 4.5.3 too many", "250 ok"]
-    host = Host(*OFFERS[Gear.PIPELINED], message=counted, rcpt=rcpt)
+    host = Host(*OFFERS[Mode.PIPELINING], message=counted, rcpt=rcpt)
     with Loopback(host) as server, connect(server) as smtp:
         assert all(result.accepted for result in smtp.send_many(waiting()))
     assert seen == [True]
@@ -155,7 +155,7 @@ def test_a_connection_that_is_lost_meanwhile() -> None:
         yield message(3)
 
     told: list[Result] = []
-    with Loopback(Host(*OFFERS[Gear.PIPELINED], message=answer)) as server:
+    with Loopback(Host(*OFFERS[Mode.PIPELINING], message=answer)) as server:
         smtp = connect(server)
         with pytest.raises(SMTPServerDisconnected):
             tell(smtp.send_many(waiting()), told)
@@ -192,8 +192,8 @@ class GivingUp(Host):
         self._said = said
         self._after = after
 
-    def answers(self, octets: bytes) -> Iterator[bytes]:
-        yield from super().answers(octets)
+    def answers(self, data: bytes) -> Iterator[bytes]:
+        yield from super().answers(data)
         if len(self.deliveries) == self._after and not self.gave_up.is_set():
             assert self.may_go_on.wait(DEADLINE)
             yield f"{self._said}\r\n".encode()
@@ -208,12 +208,12 @@ class GivingUp(Host):
         time.sleep(2 * background._TICK)
 
 
-@every_gear
+@every_mode
 @pytest.mark.parametrize("said", ["554 5.4.2 idle", "421 4.4.2 idle", "250 idle"])
-def test_a_reply_that_nobody_asked_for(gear: Gear, said: str) -> None:
+def test_a_reply_that_nobody_asked_for(mode: Mode, said: str) -> None:
     """T11: while the iterable waits, an idle server gives up. That is no answer to what comes next,
     nor to what went before."""
-    host = GivingUp(said, 3, *OFFERS[gear])
+    host = GivingUp(said, 3, *OFFERS[mode])
 
     def waiting() -> Iterator[Any]:
         yield from messages(3)
@@ -232,9 +232,9 @@ def test_a_reply_that_nobody_asked_for(gear: Gear, said: str) -> None:
 # Whose the connection is meanwhile
 
 
-@every_gear
-def test_the_iterable_may_not_use_the_connection(gear: Gear) -> None:
-    host = Host(*OFFERS[gear])
+@every_mode
+def test_the_iterable_may_not_use_the_connection(mode: Mode) -> None:
+    host = Host(*OFFERS[mode])
 
     def using() -> Iterator[Any]:
         for number in range(3):
@@ -250,13 +250,13 @@ def test_the_iterable_may_not_use_the_connection(gear: Gear) -> None:
     assert "noop" in host.verbs
 
 
-@every_gear
+@every_mode
 @every_make
 def test_the_iterable_may_close_the_connection(
-    gear: Gear, make: str, mutual_tls: MutualTLS
+    mode: Mode, make: str, mutual_tls: MutualTLS
 ) -> None:
     """Under the other thread, which must not write into what is opened next."""
-    host = Host(*OFFERS[gear])
+    host = Host(*OFFERS[mode])
 
     def closing() -> Iterator[Any]:
         yield from messages(3)
@@ -281,8 +281,8 @@ def test_the_iterable_may_close_the_connection(
 # The end before its time
 
 
-@every_gear
-def test_an_iterable_that_raises_when_it_has_waited(gear: Gear) -> None:
+@every_mode
+def test_an_iterable_that_raises_when_it_has_waited(mode: Mode) -> None:
     counted = Counted(3)
 
     def failing() -> Iterator[Any]:
@@ -291,7 +291,7 @@ def test_an_iterable_that_raises_when_it_has_waited(gear: Gear) -> None:
         raise ZeroDivisionError("of the iterable")
 
     told: list[Result] = []
-    with Loopback(Host(*OFFERS[gear], message=counted)) as server, connect(server) as smtp:
+    with Loopback(Host(*OFFERS[mode], message=counted)) as server, connect(server) as smtp:
         with pytest.raises(ZeroDivisionError, match="of the iterable"):
             tell(smtp.send_many(failing()), told)
         assert states(told) == [State.ACCEPTED] * 3
@@ -299,8 +299,8 @@ def test_an_iterable_that_raises_when_it_has_waited(gear: Gear) -> None:
 
 
 @needs_signals
-@every_gear
-def test_ctrl_c_while_the_iterable_waits(gear: Gear) -> None:
+@every_mode
+def test_ctrl_c_while_the_iterable_waits(mode: Mode) -> None:
     counted = Counted(3)
 
     def waiting() -> Iterator[Any]:
@@ -311,17 +311,17 @@ def test_ctrl_c_while_the_iterable_waits(gear: Gear) -> None:
             time.sleep(0.01)
 
     told: list[Result] = []
-    with Loopback(Host(*OFFERS[gear], message=counted)) as server, connect(server) as smtp:
+    with Loopback(Host(*OFFERS[mode], message=counted)) as server, connect(server) as smtp:
         with pytest.raises(KeyboardInterrupt):
             tell(smtp.send_many(waiting()), told)
         assert smtp.noop()[0] == 250
     assert states(told) == [State.ACCEPTED] * 3
 
 
-@every_gear
-def test_leaving_the_loop(gear: Gear) -> None:
+@every_mode
+def test_leaving_the_loop(mode: Mode) -> None:
     """While the other thread could have the connection."""
-    host = Host(*OFFERS[gear])
+    host = Host(*OFFERS[mode])
 
     def waiting() -> Iterator[Any]:
         for number in range(10):
@@ -338,7 +338,7 @@ def test_leaving_the_loop(gear: Gear) -> None:
 
 def test_a_loop_that_pauses_keeps_no_thread() -> None:
     """Who has a result has everything to himself."""
-    host = Host(*OFFERS[Gear.CHUNKED])
+    host = Host(*OFFERS[Mode.CHUNKING])
 
     def waiting() -> Iterator[Any]:
         for number in range(4):

@@ -221,7 +221,7 @@ def over_loopback(host: Host, *recipients: str, **attributes: Any) -> tuple[Any,
 ways = pytest.mark.parametrize(
     "way",
     [{}, {"chunking": True}, {"pipelining": False}],
-    ids=["pipelined", "chunked", "lockstep"],
+    ids=["pipelined", "chunked", "sequential"],
 )
 
 

@@ -41,10 +41,10 @@ def test_fix_eols(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_quote_periods(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csmtplib, "_quote_periods", lambda octets: b"quoted " + octets)
+    monkeypatch.setattr(csmtplib, "_quote_periods", lambda data: b"quoted " + data)
     server = MemoryServer()
-    client(server).sendmail("a@x", "b@x", b"octets")
-    assert server.sent.endswith(b"\r\nquoted octets\r\n.\r\n")
+    client(server).sendmail("a@x", "b@x", b"data")
+    assert server.sent.endswith(b"\r\nquoted bytes\r\n.\r\n")
 
 
 def test_quoteaddr(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +67,7 @@ def test_addr_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_encode_base64(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csmtplib, "encode_base64", lambda octets, eol: f"encoded-{octets.decode()}")
+    monkeypatch.setattr(csmtplib, "encode_base64", lambda data, eol: f"encoded-{data.decode()}")
     server = MemoryServer(auth="334 ", **{"encoded-answer": "235 in"})
     client(server).auth("X", lambda challenge=None: "answer")
     assert server.commands == ["AUTH X encoded-answer", "encoded-answer"]
@@ -242,7 +242,7 @@ def test_has_extn() -> None:
     assert server.commands[1].endswith(" size=0")
 
 
-def test_every_octet_passes_through_send(server: MemoryServer) -> None:
+def test_every_byte_passes_through_send(server: MemoryServer) -> None:
     sent: list[Any] = []
 
     class Subclass(csmtplib.SMTP):

@@ -34,12 +34,12 @@ class Nagling(Loopback):
         import termios
 
         sock.sendall(host.say("greeting", "220 mx.test"))
-        while not host.hung_up and (octets := sock.recv(1 << 16)):
-            self.segments.append(octets)
-            for number, answer in enumerate(host.answers(octets)):
+        while not host.hung_up and (data := sock.recv(1 << 16)):
+            self.segments.append(data)
+            for number, answer in enumerate(host.answers(data)):
                 if number == 1:
                     begun = time.monotonic()
-                    # SIOCOUTQ: the octets that are not acknowledged.
+                    # SIOCOUTQ: the bytes that are not acknowledged.
                     while any(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4))):
                         time.sleep(0.0005)
                     self.waits.append(time.monotonic() - begun)
@@ -52,9 +52,9 @@ class HoldingBack(Loopback):
 
     def _serve(self, host: Host, sock: socket.socket) -> None:
         sock.sendall(host.say("greeting", "220 mx.test"))
-        while not host.hung_up and (octets := sock.recv(1 << 16)):
-            self.segments.append(octets)
-            for number, answer in enumerate(host.answers(octets)):
+        while not host.hung_up and (data := sock.recv(1 << 16)):
+            self.segments.append(data)
+            for number, answer in enumerate(host.answers(data)):
                 if number == 1:
                     time.sleep(0.1)
                 sock.sendall(answer)

@@ -14,7 +14,7 @@ import pytest
 
 import csmtplib
 from csmtplib import SMTPDataError, SMTPException, SMTPSenderRefused, SMTPServerDisconnected
-from csmtplib.kernel.transaction import Gear
+from csmtplib.kernel.transaction import Mode
 
 from ..protocol.serving import Delivery, Host
 from .conftest import MutualTLS
@@ -22,7 +22,7 @@ from .interrupting import interrupted_after
 from .loopback import DEADLINE, Gate, Loopback
 from .memory import ReceivingMemoryServer, connected
 
-LOCKSTEP, PIPELINED, CHUNKED = Gear
+SEQUENTIAL, PIPELINING, CHUNKING = Mode
 
 FROM, TO = ("from:", "to:") if sys.version_info >= (3, 13) else ("FROM:", "TO:")
 
@@ -35,9 +35,9 @@ def nothing_learned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CSMTPLIB_NO_CHUNKING", raising=False)
 
 
-def gear_of(smtp: Any) -> Gear:
-    """How sendmail() would run a transaction; in lockstep also where the methods do."""
-    return smtp._gear_for(1) if smtp._is_gate_open() else LOCKSTEP
+def mode_of(smtp: Any) -> Mode:
+    """How sendmail() would run a transaction; sequentially also where the methods do."""
+    return smtp._mode_for(1) if smtp._is_gate_open() else SEQUENTIAL
 
 
 def connect(server: Loopback, smtp_class: Any = csmtplib.SMTP, **attributes: Any) -> Any:
@@ -144,13 +144,13 @@ def test_over_tls(mutual_tls: MutualTLS, chunking: bool) -> None:
     ):
         smtp.chunking = chunking
         smtp.ehlo()
-        assert gear_of(smtp) == (CHUNKED if chunking else PIPELINED)
+        assert mode_of(smtp) == (CHUNKING if chunking else PIPELINING)
         for _ in range(3):
             assert smtp.sendmail("a@x", ["b@x", "c@x"], b"text\r\n" * 50_000) == {}
     assert host.texts == [b"text\r\n" * 50_000] * 3
 
 
-# The same as in lockstep
+# The same as sequentially
 
 CODES = [220, 250, 251, 252, 354, 421, 450, 452, 500, 503, 550, 552, 554]
 
@@ -177,15 +177,15 @@ def test_one_answer_that_is_not_the_usual(step: str, answer: str | None) -> None
     answers: dict[str, Any] = {step: answer}
     if step == "second rcpt":
         answers = {"rcpt": ["250 ok", answer, "250 ok"]}
-    lockstep = record(answers, pipelining=False)
-    assert record(answers) == lockstep
+    sequential = record(answers, pipelining=False)
+    assert record(answers) == sequential
     if step != "data":
         chunked = record(answers, chunking=True)
         if step == "message" and answer is not None and "500" <= answer[:3] <= "504":
             # Is it this message that it refuses, or every BDAT?
             assert chunked[0][0] is SMTPServerDisconnected
         else:
-            assert chunked == lockstep
+            assert chunked == sequential
 
 
 def test_data_that_is_refused_leaves_no_transaction_open() -> None:
@@ -238,10 +238,10 @@ def test_421_before_the_transaction() -> None:
 
 def test_a_server_that_loses_what_comes_close_behind() -> None:
     class Lossy(Host):
-        def answers(self, octets: bytes) -> Iterator[bytes]:
-            first, line_end, _ = octets.partition(b"\r\n")
-            is_command = not octets.endswith(b"\r\n.\r\n")
-            return super().answers(first + line_end if is_command else octets)
+        def answers(self, data: bytes) -> Iterator[bytes]:
+            first, line_end, _ = data.partition(b"\r\n")
+            is_command = not data.endswith(b"\r\n.\r\n")
+            return super().answers(first + line_end if is_command else data)
 
     hosts = Lossy("PIPELINING"), Lossy("PIPELINING")
     with Loopback(*hosts) as server:
@@ -271,7 +271,7 @@ def test_a_server_that_does_not_know_bdat() -> None:
 
 @pytest.fixture
 def smtp() -> Iterator[Any]:
-    """Connected to a server that offers PIPELINING and CHUNKING, over a genuine socket."""
+    """Connected to a server that offers PIPELINING and CHUNKING, over a real socket."""
     with Loopback(Host(*BOTH)) as server:
         smtp = connect(server)
         smtp.ehlo()
@@ -296,12 +296,12 @@ OVERRIDABLE = [
 ]
 
 
-def test_gears(smtp: Any) -> None:
-    assert gear_of(smtp) == PIPELINED
+def test_modes(smtp: Any) -> None:
+    assert mode_of(smtp) == PIPELINING
     smtp.chunking = True
-    assert gear_of(smtp) == CHUNKED
+    assert mode_of(smtp) == CHUNKING
     del smtp.esmtp_features["pipelining"]
-    assert gear_of(smtp) == LOCKSTEP
+    assert mode_of(smtp) == SEQUENTIAL
 
 
 @pytest.mark.parametrize("name", OVERRIDABLE)
@@ -320,21 +320,21 @@ def test_a_method_that_is_not_ours(
         monkeypatch.setattr(csmtplib.SMTP, name, replacement)
     else:
         smtp.__class__ = type("Subclass", (csmtplib.SMTP,), {name: replacement})
-    assert gear_of(smtp) == LOCKSTEP
+    assert mode_of(smtp) == SEQUENTIAL
     assert smtp.sendmail("a@x", "b@x", "text") == {}
     monkeypatch.undo()
     smtp.__class__ = csmtplib.SMTP
-    assert gear_of(smtp) == PIPELINED
+    assert mode_of(smtp) == PIPELINING
     assert smtp.sendmail("a@x", "b@x", "text") == {}
 
 
 @pytest.mark.parametrize("name", ["sendmail", "send_message", "ehlo", "noop", "connect", "quit"])
 def test_a_method_that_is_not_called(name: str, smtp: Any) -> None:
     setattr(smtp, name, lambda *arguments: None)
-    assert gear_of(smtp) == PIPELINED
+    assert mode_of(smtp) == PIPELINING
 
 
-def test_every_octet_passes_through_an_overridden_send() -> None:
+def test_every_byte_passes_through_an_overridden_send() -> None:
     sent = bytearray()
 
     class Subclass(csmtplib.SMTP):
@@ -350,31 +350,31 @@ def test_every_octet_passes_through_an_overridden_send() -> None:
 
 def test_debuglevel(smtp: Any) -> None:
     smtp.set_debuglevel(1)
-    assert gear_of(smtp) == LOCKSTEP
+    assert mode_of(smtp) == SEQUENTIAL
     smtp.set_debuglevel(0)
-    assert gear_of(smtp) == PIPELINED
+    assert mode_of(smtp) == PIPELINING
     smtp.set_debuglevel(False)
-    assert gear_of(smtp) == PIPELINED
+    assert mode_of(smtp) == PIPELINING
 
 
 def test_a_file_of_the_callers(smtp: Any) -> None:
     with smtp.sock.makefile("rb") as file:
         smtp.file, ours = file, smtp.file
-        assert gear_of(smtp) == LOCKSTEP
+        assert mode_of(smtp) == SEQUENTIAL
         assert smtp.sendmail("a@x", "b@x", "text") == {}
         smtp.file = ours
-    assert gear_of(smtp) == PIPELINED
+    assert mode_of(smtp) == PIPELINING
 
 
 def test_a_socket_of_another_class(smtp: Any) -> None:
     class Other(socket.socket):
         pass
 
-    genuine = smtp.sock
-    smtp.sock = Other(fileno=genuine.detach())
+    real = smtp.sock
+    smtp.sock = Other(fileno=real.detach())
     smtp.sock.settimeout(DEADLINE)
     smtp.file = None
-    assert gear_of(smtp) == LOCKSTEP
+    assert mode_of(smtp) == SEQUENTIAL
     assert smtp.sendmail("a@x", "b@x", "text") == {}
 
 
@@ -382,7 +382,7 @@ def test_a_stand_in_for_a_socket() -> None:
     server = ReceivingMemoryServer(ehlo="250-mx.test\r\n250 PIPELINING")
     smtp = connected(csmtplib.SMTP(local_hostname="client.test"), server)
     assert smtp.sendmail("a@x", "b@x", "text") == {}
-    assert gear_of(smtp) == LOCKSTEP
+    assert mode_of(smtp) == SEQUENTIAL
 
 
 def test_a_socket_set_by_hand() -> None:
@@ -392,7 +392,7 @@ def test_a_socket_set_by_hand() -> None:
         smtp.sock = socket.create_connection(server.address, DEADLINE)
         assert smtp.getreply()[0] == 220
         smtp.ehlo()
-        assert gear_of(smtp) == PIPELINED
+        assert mode_of(smtp) == PIPELINING
         assert smtp.sendmail("a@x", "b@x", "text") == {}
         smtp.quit()
 
@@ -412,28 +412,28 @@ def test_an_object_without_init() -> None:
 
 def test_a_socket_that_does_not_wait(smtp: Any) -> None:
     smtp.sock.settimeout(0)
-    assert gear_of(smtp) == LOCKSTEP
+    assert mode_of(smtp) == SEQUENTIAL
     smtp.sock.settimeout(None)
-    assert gear_of(smtp) == PIPELINED
+    assert mode_of(smtp) == PIPELINING
     assert smtp.sendmail("a@x", "b@x", "text") == {}
 
 
 def test_replies_that_are_awaited(smtp: Any) -> None:
     """A program that pipelines by itself reads them itself, when it likes."""
     smtp.send("noop\r\nnoop\r\n")
-    assert gear_of(smtp) == LOCKSTEP
+    assert mode_of(smtp) == SEQUENTIAL
     smtp.getreply()
-    assert gear_of(smtp) == LOCKSTEP
+    assert mode_of(smtp) == SEQUENTIAL
     smtp.getreply()
-    assert gear_of(smtp) == PIPELINED
+    assert mode_of(smtp) == PIPELINING
     smtp.putcmd("noop")
-    assert gear_of(smtp) == LOCKSTEP
+    assert mode_of(smtp) == SEQUENTIAL
     smtp.getreply()
-    assert gear_of(smtp) == PIPELINED
+    assert mode_of(smtp) == PIPELINING
 
 
 def test_no_connection() -> None:
-    assert gear_of(csmtplib.SMTP()) == LOCKSTEP
+    assert mode_of(csmtplib.SMTP()) == SEQUENTIAL
     smtp = csmtplib.SMTP()
     with pytest.raises(SMTPServerDisconnected):
         smtp.sendmail("a@x", "b@x", "")
@@ -442,7 +442,7 @@ def test_no_connection() -> None:
 # Turning it off
 
 
-def lockstep_segments(**attributes: Any) -> bool:
+def sequential_segments(**attributes: Any) -> bool:
     """Whether each command had a segment of its own."""
     host = Host(*BOTH)
     with Loopback(host) as server, connect(server, **attributes) as smtp:
@@ -452,11 +452,11 @@ def lockstep_segments(**attributes: Any) -> bool:
 
 
 def test_off_by_an_attribute(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not lockstep_segments()
-    assert lockstep_segments(pipelining=False)
-    assert lockstep_segments(pipelining=False, chunking=True)
+    assert not sequential_segments()
+    assert sequential_segments(pipelining=False)
+    assert sequential_segments(pipelining=False, chunking=True)
     monkeypatch.setattr(csmtplib.SMTP, "pipelining", False)
-    assert lockstep_segments()
+    assert sequential_segments()
 
 
 def test_off_in_a_subclass() -> None:
@@ -465,15 +465,15 @@ def test_off_in_a_subclass() -> None:
 
     with Loopback(Host("PIPELINING")) as server, connect(server, Careful) as smtp:
         smtp.ehlo()
-        assert gear_of(smtp) == LOCKSTEP
+        assert mode_of(smtp) == SEQUENTIAL
 
 
 @pytest.mark.parametrize("value", ["*", "127.0.0.1", "mx.test, 127.0.0.1"])
 def test_off_by_the_environment(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CSMTPLIB_NO_PIPELINING", value)
-    assert lockstep_segments()
+    assert sequential_segments()
     monkeypatch.setenv("CSMTPLIB_NO_PIPELINING", "mx.test")
-    assert not lockstep_segments()
+    assert not sequential_segments()
 
 
 def test_chunking_off_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -489,12 +489,12 @@ def test_off_behind_a_firewall_that_rewrites_smtp() -> None:
     with Loopback(host, Host("PIPELINING")) as server:
         smtp = connect(server)
         smtp.ehlo()
-        assert gear_of(smtp) == LOCKSTEP
+        assert mode_of(smtp) == SEQUENTIAL
         smtp.quit()
         # And what was seen of one server says nothing of the next.
         smtp.connect(*server.address)
         smtp.ehlo()
-        assert gear_of(smtp) == PIPELINED
+        assert mode_of(smtp) == PIPELINING
         smtp.quit()
 
 
@@ -503,7 +503,7 @@ def test_off_behind_a_firewall_that_rewrites_smtp() -> None:
 
 def test_module_functions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csmtplib, "_fix_eols", lambda text: f"fixed {text}")
-    monkeypatch.setattr(csmtplib, "_quote_periods", lambda octets: b"quoted " + octets)
+    monkeypatch.setattr(csmtplib, "_quote_periods", lambda data: b"quoted " + data)
     monkeypatch.setattr(csmtplib, "quoteaddr", lambda address: f"<quoted-{address}>")
     host = Host("PIPELINING")
     with Loopback(host) as server, connect(server) as smtp:
@@ -547,7 +547,7 @@ def events(answers: dict[str, Any], **attributes: Any) -> list[Any]:
     return [arguments[1] for _, arguments in seen]
 
 
-def test_audit_events_are_those_of_lockstep() -> None:
+def test_audit_events_are_those_of_a_sequential_one() -> None:
     assert events({}) == events({}, pipelining=False)
 
 
@@ -607,7 +607,7 @@ def test_another_thread_after_an_own_way_to_send_a_message() -> None:
         smtp.quit()
 
 
-def test_another_thread_in_lockstep() -> None:
+def test_another_thread_sequentially() -> None:
     gate = Gate()
     with Loopback(Host(noop=gate)) as server:
         smtp = connect(server)
@@ -655,7 +655,7 @@ def test_an_error_while_a_message_is_encoded(way: str, monkeypatch: pytest.Monke
         smtp.ehlo()
         if way == "by methods":
             smtp.rset = smtp.rset
-        monkeypatch.setattr(csmtplib, "_quote_periods", lambda octets: 1 / 0)
+        monkeypatch.setattr(csmtplib, "_quote_periods", lambda data: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             smtp.sendmail("a@x", "b@x", "one")
         assert smtp.sock is None
@@ -672,9 +672,9 @@ def test_what_is_refused_is_not_encoded(
     the server has asked for them."""
     encoded = []
 
-    def encode(octets: bytes) -> bytes:
-        encoded.append(octets)
-        return octets
+    def encode(data: bytes) -> bytes:
+        encoded.append(data)
+        return data
 
     monkeypatch.setattr(csmtplib, "_quote_periods", encode)
     answers: dict[str, Any] = {refusing: "550 no"}

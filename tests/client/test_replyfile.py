@@ -40,9 +40,9 @@ def reply_file(*segments: bytes | Exception) -> ReplyFile:
 
 
 def test_replies_however_they_are_cut() -> None:
-    octets = b"250-a\r\n250 b\r\n354 go on\r\n"
-    for size in range(1, len(octets) + 1):
-        file = reply_file(*[octets[i : i + size] for i in range(0, len(octets), size)])
+    data = b"250-a\r\n250 b\r\n354 go on\r\n"
+    for size in range(1, len(data) + 1):
+        file = reply_file(*[data[i : i + size] for i in range(0, len(data), size)])
         assert [file.read_reply(), file.read_reply()] == [(250, b"a\nb"), (354, b"go on")]
         with pytest.raises(EOFError):
             file.read_reply()
@@ -76,7 +76,7 @@ def test_limits(segments: list[bytes]) -> None:
 def test_reply_has_to_come_to_its_end(
     timeout: float | None, allowed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One octet a second, by a clock that this test moves."""
+    """One byte a second, by a clock that this test moves."""
     assert limits.TERMINATOR_SECONDS == 600
     now = 0.0
 

@@ -96,7 +96,7 @@ def test_smtputf8_holds_until_rset() -> None:
     ],
 )
 def test_data(message: Any, sent: bytes, server_class: type[MemoryServer]) -> None:
-    """Text gets its line ends as CR LF, octets don't; dots are doubled in both."""
+    """Text gets its line ends as CR LF, bytes don't; dots are doubled in both."""
     server = server_class()
     assert client(server).data(message) == (250, b"queued")
     assert server.sent == b"data\r\n" + sent
@@ -221,7 +221,7 @@ def test_sendmail_is_the_stdlibs(
     rcpt_options: Any,
     **answers: Any,
 ) -> None:
-    """The same result or exception, octets, and state of the connection, whatever is answered."""
+    """The same result or exception, bytes, and state of the connection, whatever is answered."""
     arguments = ("A <a@x>", recipients, text, mail_options, rcpt_options)
     ours = record(csmtplib, kind, answers, *arguments)
     stdlib = record(smtplib, kind, answers, *arguments)

@@ -18,7 +18,7 @@ import pytest
 
 import csmtplib
 from csmtplib import SMTPHeloError, SMTPServerDisconnected
-from csmtplib.kernel.transaction import Gear
+from csmtplib.kernel.transaction import Mode
 from csmtplib.protocol import stream
 from csmtplib.protocol.outcome import State
 from csmtplib.protocol.result import Result
@@ -32,13 +32,13 @@ from .loopback import DEADLINE, Gate, Loopback
 BOTH = ("PIPELINING", "CHUNKING")
 ROOT = Path(__file__).parent.parent.parent
 
-OFFERS: dict[Gear, tuple[str, ...]] = {
-    Gear.LOCKSTEP: (),
-    Gear.PIPELINED: ("PIPELINING",),
-    Gear.CHUNKED: BOTH,
+OFFERS: dict[Mode, tuple[str, ...]] = {
+    Mode.SEQUENTIAL: (),
+    Mode.PIPELINING: ("PIPELINING",),
+    Mode.CHUNKING: BOTH,
 }
 
-every_gear = pytest.mark.parametrize("gear", list(Gear), ids=lambda gear: gear.name.lower())
+every_mode = pytest.mark.parametrize("mode", list(Mode), ids=lambda mode: mode.name.lower())
 
 
 @pytest.fixture(autouse=True)
@@ -73,10 +73,10 @@ def states(told: list[Result]) -> list[State]:
 # What is sent, and what comes of it
 
 
-@every_gear
+@every_mode
 @pytest.mark.parametrize("max_in_flight", [1, 2, 3, 100])
-def test_messages_arrive_and_results_are_in_order(gear: Gear, max_in_flight: int) -> None:
-    host = Host(*OFFERS[gear], rcpt=["250 ok", "550 no", "250 ok"])
+def test_messages_arrive_and_results_are_in_order(mode: Mode, max_in_flight: int) -> None:
+    host = Host(*OFFERS[mode], rcpt=["250 ok", "550 no", "250 ok"])
     sent = messages(50)
     with Loopback(host) as server, connect(server) as smtp:
         results = list(smtp.send_many(sent, max_in_flight=max_in_flight))
@@ -101,7 +101,7 @@ def test_messages_arrive_and_results_are_in_order(gear: Gear, max_in_flight: int
         (("CHUNKING",), True, "data"),
     ],
 )
-def test_gear(offered: tuple[str, ...], chunking: bool | None, verb: str) -> None:
+def test_mode(offered: tuple[str, ...], chunking: bool | None, verb: str) -> None:
     host = Host(*offered)
     with Loopback(host) as server, connect(server) as smtp:
         assert all(result.accepted for result in smtp.send_many(messages(3), chunking=chunking))
@@ -140,7 +140,7 @@ def test_chunked_transactions_leave_together(come_quickly: None) -> None:
     assert host.verbs.count("bdat") == 4
 
 
-def test_a_gear_is_proved_once() -> None:
+def test_a_mode_is_proved_once() -> None:
     host = Host(*BOTH)
     with Loopback(host) as server, connect(server) as smtp:
         for number in range(3):
@@ -285,10 +285,10 @@ def test_large_messages() -> None:
     assert len(host.received) < 4.1 * len(text)
 
 
-@every_gear
-def test_lmtp(gear: Gear) -> None:
+@every_mode
+def test_lmtp(mode: Mode) -> None:
     host = Host(
-        *OFFERS[gear],
+        *OFFERS[mode],
         lmtp=True,
         rcpt=lambda line: "550 no" if "no" in line else "250 ok",
         message=lambda line: "452 full" if "full" in line else "250 delivered",
@@ -343,11 +343,11 @@ class Taken:
         return made
 
 
-@every_gear
+@every_mode
 @pytest.mark.parametrize("max_in_flight", [1, 2, 7])
-def test_no_more_is_taken_than_may_be_under_way(gear: Gear, max_in_flight: int) -> None:
+def test_no_more_is_taken_than_may_be_under_way(mode: Mode, max_in_flight: int) -> None:
     taken = Taken(40)
-    with Loopback(Host(*OFFERS[gear])) as server, connect(server) as smtp:
+    with Loopback(Host(*OFFERS[mode])) as server, connect(server) as smtp:
         told = 0
         for _ in smtp.send_many(taken, max_in_flight=max_in_flight):
             assert taken.count <= told + max_in_flight
@@ -382,9 +382,9 @@ def until(condition: Callable[[], object], seconds: float = 0.5) -> bool:
     return True
 
 
-@every_gear
-def test_a_message_is_sent_while_a_slow_iterable_makes_the_next(gear: Gear) -> None:
-    host = Host(*OFFERS[gear])
+@every_mode
+def test_a_message_is_sent_while_a_slow_iterable_makes_the_next(mode: Mode) -> None:
+    host = Host(*OFFERS[mode])
     delivered: list[int] = []
 
     def slow() -> Iterator[Any]:
@@ -398,9 +398,9 @@ def test_a_message_is_sent_while_a_slow_iterable_makes_the_next(gear: Gear) -> N
     assert delivered == [0, 1, 2, 3, 4]
 
 
-@every_gear
-def test_the_first_commands_leave_before_a_slow_iterable_has_the_next(gear: Gear) -> None:
-    host = Host(*OFFERS[gear])
+@every_mode
+def test_the_first_commands_leave_before_a_slow_iterable_has_the_next(mode: Mode) -> None:
+    host = Host(*OFFERS[mode])
     seen: list[bool] = []
 
     def slow() -> Iterator[Any]:
@@ -415,13 +415,13 @@ def test_the_first_commands_leave_before_a_slow_iterable_has_the_next(gear: Gear
 # The end before its time
 
 
-@every_gear
-def test_an_iterable_that_raises(gear: Gear) -> None:
+@every_mode
+def test_an_iterable_that_raises(mode: Mode) -> None:
     def failing() -> Iterator[Any]:
         yield from messages(5)
         raise ZeroDivisionError("of the iterable")
 
-    host = Host(*OFFERS[gear])
+    host = Host(*OFFERS[mode])
     told: list[Result] = []
     with Loopback(host) as server, connect(server) as smtp:
         with pytest.raises(ZeroDivisionError, match="of the iterable"):
@@ -445,9 +445,9 @@ def test_what_cannot_be_iterated() -> None:
 
 
 @needs_reference_counts
-@every_gear
-def test_leaving_the_loop_closes_the_connection(gear: Gear) -> None:
-    host = Host(*OFFERS[gear])
+@every_mode
+def test_leaving_the_loop_closes_the_connection(mode: Mode) -> None:
+    host = Host(*OFFERS[mode])
     with Loopback(host) as server:
         smtp = connect(server)
         for _ in smtp.send_many(messages(50)):
@@ -468,11 +468,11 @@ def test_an_error_in_the_loop() -> None:
         assert smtp.sock is None
 
 
-@every_gear
+@every_mode
 @pytest.mark.parametrize("over_tls", [False, True])
-def test_closing_in_the_loop(gear: Gear, over_tls: bool, mutual_tls: MutualTLS) -> None:
+def test_closing_in_the_loop(mode: Mode, over_tls: bool, mutual_tls: MutualTLS) -> None:
     """What was under way is told, and then that it was closed."""
-    host = Host(*OFFERS[gear])
+    host = Host(*OFFERS[mode])
     tls = mutual_tls.server if over_tls else None
     with Loopback(host, tls=tls) as server:
         smtp: Any
@@ -500,11 +500,11 @@ def test_closing_in_the_loop(gear: Gear, over_tls: bool, mutual_tls: MutualTLS) 
     assert all("closed between two results" in str(each.fault) for each in lost)
 
 
-@every_gear
-def test_a_with_block_left_with_results_to_take(gear: Gear) -> None:
+@every_mode
+def test_a_with_block_left_with_results_to_take(mode: Mode) -> None:
     """T25: was a RuntimeError about another thread. The results that are left tell what became of
     the messages, and then that the connection was closed."""
-    host = Host(*OFFERS[gear])
+    host = Host(*OFFERS[mode])
     told: list[Result] = []
     with Loopback(host) as server:
         with connect(server) as smtp:
@@ -563,14 +563,14 @@ EXIMS = (
 )
 
 
-@every_gear
+@every_mode
 @pytest.mark.parametrize(
     ("reply", "said"),
     [EXIMS, ("421-4.7.0 one\r\n421 4.7.0 \x1b two", r"session: 421 4.7.0 one / 4.7.0 \x1b two")],
 )
-def test_what_is_said_of_421(gear: Gear, reply: str, said: str) -> None:
+def test_what_is_said_of_421(mode: Mode, reply: str, said: str) -> None:
     """T25: was "the server sent the server closes the session: b'421 ...'"."""
-    host = Host(*OFFERS[gear], mail=["250 ok", reply])
+    host = Host(*OFFERS[mode], mail=["250 ok", reply])
     told: list[Result] = []
     with Loopback(host) as server, connect(server) as smtp:
         with pytest.raises(SMTPServerDisconnected) as caught:
@@ -582,9 +582,9 @@ def test_what_is_said_of_421(gear: Gear, reply: str, said: str) -> None:
     assert all(fault is not None and fault.endswith(said) for fault in faults)
 
 
-@every_gear
-def test_the_connection_is_in_use_within_the_loop(gear: Gear) -> None:
-    host = Host(*OFFERS[gear])
+@every_mode
+def test_the_connection_is_in_use_within_the_loop(mode: Mode) -> None:
+    host = Host(*OFFERS[mode])
     with Loopback(host) as server, connect(server) as smtp:
         uses: list[Callable[[], object]] = [
             smtp.noop,
@@ -604,11 +604,11 @@ def test_the_connection_is_in_use_within_the_loop(gear: Gear) -> None:
     assert len(host.deliveries) == 10
 
 
-@every_gear
+@every_mode
 @pytest.mark.parametrize("step", ["mail", "rcpt", "message"])
-def test_the_server_hangs_up(gear: Gear, step: str) -> None:
+def test_the_server_hangs_up(mode: Mode, step: str) -> None:
     answers: dict[str, Any] = {step: ["250 ok"] * 5 + [None]}
-    host = Host(*OFFERS[gear], **answers)
+    host = Host(*OFFERS[mode], **answers)
     told: list[Result] = []
     taken = Taken(100)
     with Loopback(host) as server:
@@ -622,9 +622,9 @@ def test_the_server_hangs_up(gear: Gear, step: str) -> None:
     assert len(host.deliveries) == 5
 
 
-@every_gear
-def test_421(gear: Gear) -> None:
-    host = Host(*OFFERS[gear], mail=["250 ok", "250 ok", "421 4.7.0 enough"])
+@every_mode
+def test_421(mode: Mode) -> None:
+    host = Host(*OFFERS[mode], mail=["250 ok", "250 ok", "421 4.7.0 enough"])
     told: list[Result] = []
     with Loopback(host) as server:
         smtp = connect(server)
@@ -635,10 +635,10 @@ def test_421(gear: Gear) -> None:
     assert {*states(told)[2:]} == {State.DEFERRED}
 
 
-@every_gear
-def test_number_of_messages_on_a_connection(gear: Gear) -> None:
+@every_mode
+def test_number_of_messages_on_a_connection(mode: Mode) -> None:
     """RFC 9422: another connection is told the rest, with what was asked for and not sent."""
-    hosts = [Host(*OFFERS[gear], "LIMITS MAILMAX=3") for _ in range(4)]
+    hosts = [Host(*OFFERS[mode], "LIMITS MAILMAX=3") for _ in range(4)]
     rest: Iterator[Any] = iter(messages(10))
     accepted: list[object] = []
     with Loopback(*hosts) as server:
@@ -708,12 +708,12 @@ def test_time_limit() -> None:
 # Ctrl-C
 
 
-@every_gear
+@every_mode
 @pytest.mark.parametrize("over_tls", [False, True])
-def test_keyboard_interrupt(gear: Gear, over_tls: bool, mutual_tls: MutualTLS) -> None:
+def test_keyboard_interrupt(mode: Mode, over_tls: bool, mutual_tls: MutualTLS) -> None:
     """The results come first, so that nobody has to guess what was sent."""
     gate = Gate()
-    host = Host(*OFFERS[gear], message=one_by_one(gate, 2))
+    host = Host(*OFFERS[mode], message=one_by_one(gate, 2))
     with Loopback(host, tls=mutual_tls.server if over_tls else None) as server:
         smtp: Any
         if over_tls:
@@ -762,11 +762,11 @@ class ForeignSocket:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
 
-    def send(self, octets: bytes) -> int:
-        return self._sock.send(octets[:999])
+    def send(self, data: bytes) -> int:
+        return self._sock.send(data[:999])
 
-    def sendall(self, octets: bytes) -> None:
-        self._sock.sendall(octets)
+    def sendall(self, data: bytes) -> None:
+        self._sock.sendall(data)
 
     def recv(self, size: int) -> bytes:
         return self._sock.recv(min(size, 99))
@@ -794,9 +794,9 @@ class OverForeignSocket(csmtplib.SMTP):
         return self.make(super()._get_socket(*arguments))
 
 
-@every_gear
-def test_a_foreign_socket(gear: Gear) -> None:
-    host = Host(*OFFERS[gear])
+@every_mode
+def test_a_foreign_socket(mode: Mode) -> None:
+    host = Host(*OFFERS[mode])
     with (
         Loopback(host) as server,
         OverForeignSocket(*server.address, local_hostname="client.test", timeout=DEADLINE) as smtp,
@@ -855,7 +855,7 @@ def tick():
 {spawn}(tick)
 with Loopback(host) as server:
     with csmtplib.SMTP(*server.address, local_hostname="client.test", timeout=10) as smtp:
-        assert type(smtp.sock) not in transactions.GENUINE, type(smtp.sock)
+        assert type(smtp.sock) not in transactions.ORIGINAL, type(smtp.sock)
         for chunking in (None, False):
             sent = [("a@x", ["b@x", "c@x"], b"text\\r\\n" * 5000)] * 50
             assert all(each.accepted for each in smtp.send_many(sent, chunking=chunking))

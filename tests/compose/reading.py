@@ -10,17 +10,17 @@ from email.message import EmailMessage
 from typing import Any
 
 
-def parse(octets: bytes) -> EmailMessage:
+def parse(data: bytes) -> EmailMessage:
     """A message, checked for what all must be: no lone line ends, no line that is too long."""
-    assert b"\r" not in octets.replace(b"\r\n", b"")
-    assert b"\n" not in octets.replace(b"\r\n", b"")
-    assert octets.endswith(b"\r\n")
-    lines = octets.split(b"\r\n")
+    assert b"\r" not in data.replace(b"\r\n", b"")
+    assert b"\n" not in data.replace(b"\r\n", b"")
+    assert data.endswith(b"\r\n")
+    lines = data.split(b"\r\n")
     assert max(map(len, lines)) <= 998
     header = lines[: lines.index(b"")]
     assert not [line for line in header if not line.strip()]
     assert not [line for line in header if b"=?" in line and len(line) > 76]
-    message = email.message_from_bytes(octets, policy=email.policy.default)
+    message = email.message_from_bytes(data, policy=email.policy.default)
     assert [part.defects for part in message.walk()] == [[]] * len(list(message.walk()))
     return message
 
@@ -34,17 +34,17 @@ def text(message: EmailMessage, subtype: str = "plain") -> str:
 
 
 def content(msg: object) -> bytes:
-    """The octets of buffers."""
+    """The bytes of buffers."""
     assert isinstance(msg, Sequence)
     return b"".join(msg)
 
 
-def mailboxes(octets: bytes, name: str) -> list[tuple[str, str]]:
+def mailboxes(data: bytes, name: str) -> list[tuple[str, str]]:
     """Display name and address of each mailbox in a field.
 
     By the older parser: the one of parse() leaves backslashes in quoted strings, and takes the
     white space between encoded words for a part of the name (RFC 2047 section 6.2).
     """
-    field = email.message_from_bytes(octets, policy=email.policy.compat32)[name]
+    field = email.message_from_bytes(data, policy=email.policy.compat32)[name]
     found = email.utils.getaddresses([str(field).replace("\r\n", "")])
     return [(str(make_header(decode_header(name))), address) for name, address in found]

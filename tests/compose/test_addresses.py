@@ -46,7 +46,7 @@ def without_idna(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ann@例え\u3002テスト\uff61", "ann@xn--r8jz45g.xn--zckzah"),
         ("ann@localhost", "ann@localhost"),
         (f"ann@{'l' * 63}.example", f"ann@{'l' * 63}.example"),
-        # Servers may take longer ones than the 64 octets that all take (RFC 5321 section 4.5.3.1).
+        # Servers may take longer ones than the 64 bytes that all take (RFC 5321 section 4.5.3.1).
         (f"{'x' * 100}@x.example", f"{'x' * 100}@x.example"),
         # Joiners are spelling in some scripts.
         ("नमस्\u200dते@x.example", "नमस्\u200dते@x.example"),

@@ -42,7 +42,7 @@ def row(line: int = 2, **fields: object) -> Row:
     return Row(line, str(values["email"]), values)
 
 
-def octets(campaign: Campaign, row: Row) -> bytes:
+def data(campaign: Campaign, row: Row) -> bytes:
     return content(campaign.job("list.csv", row).mail.msg)
 
 
@@ -129,7 +129,7 @@ def test_a_message_is_read_as_one_of_the_stdlib(
 ) -> None:
     made = row(2, **fields)
     for of, html in letters:
-        check(octets(of, made), made.fields, html)
+        check(data(of, made), made.fields, html)
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,7 @@ def test_any_values(
 ) -> None:
     for of, html in campaigns:
         made = row(name=name, subject=subject, place=place)
-        check(octets(of, made), made.fields, html)
+        check(data(of, made), made.fields, html)
 
 
 @pytest.mark.parametrize("place", ["Rome", "Köln", "Москва" * 100])
@@ -162,7 +162,7 @@ def test_a_message_is_the_same_in_another_process(
     write_letter: Writing, tmp_path: Path, place: str
 ) -> None:
     letter = write_letter(TEXT, HTML, HEADER)
-    here = octets(
+    here = data(
         campaign(letter, verp=True, list_unsubscribe="https://x.example/u"), row(place=place)
     )
     code = (
@@ -202,9 +202,9 @@ def test_the_content_is_one_that_is_sent(write_letter: Writing) -> None:
     assert b"".join(buffers_of(msg, utf8=False)) == content(msg)  # type: ignore[arg-type]
 
 
-def test_a_simple_message_to_the_octet(write_letter: Writing) -> None:
+def test_a_simple_message_to_the_byte(write_letter: Writing) -> None:
     header = "Subject: Hi\nFrom: News <news@x.example>\nTo: {{ name }} <{{ email }}>"
-    made = octets(campaign(write_letter("Hi\n", header=header)), row())
+    made = data(campaign(write_letter("Hi\n", header=header)), row())
     identifier = parse(made)["Message-ID"]
     assert (
         made
@@ -247,7 +247,7 @@ def test_message_identifiers_tell_messages_apart(write_letter: Writing) -> None:
 def test_the_domain_of_message_identifiers(
     write_letter: Writing, header: str, sender: str, domain: str
 ) -> None:
-    made = parse(octets(campaign(write_letter(header=header), sender=sender), row()))
+    made = parse(data(campaign(write_letter(header=header), sender=sender), row()))
     assert made["Message-ID"].endswith(f"@{domain}>")
 
 
@@ -255,14 +255,14 @@ def test_what_a_template_sets_is_not_set_again(write_letter: Writing) -> None:
     header = (
         "From: a@x.example\nDate: Thu, 01 Jan 2026 00:00:00 +0000\nmessage-id: <{{ n }}@x.example>"
     )
-    message = parse(octets(campaign(write_letter(header=header)), row(n=1)))
+    message = parse(data(campaign(write_letter(header=header)), row(n=1)))
     assert message.get_all("Date") == ["Thu, 01 Jan 2026 00:00:00 +0000"]
     assert message.get_all("Message-ID") == ["<1@x.example>"]
 
 
 def test_how_to_unsubscribe(write_letter: Writing) -> None:
     of = campaign(write_letter(), list_unsubscribe="https://x.example/{{ name | urlencode }}")
-    message = parse(octets(of, row()))
+    message = parse(data(of, row()))
     assert message["List-Unsubscribe"] == "<https://x.example/Ann%20Lee>"
     assert message["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
 
@@ -279,8 +279,8 @@ def test_buffers_are_shared_by_messages(write_letter: Writing) -> None:
 
 def test_no_value_ends_a_part(write_letter: Writing) -> None:
     of = campaign(write_letter("{{ place }}\n", "{{ place }}\n"))
-    boundary = parse(octets(of, row())).get_boundary()
-    message = parse(octets(of, row(place=f"a\n--{boundary}--\n\n--{boundary}\n\nb")))
+    boundary = parse(data(of, row())).get_boundary()
+    message = parse(data(of, row(place=f"a\n--{boundary}--\n\n--{boundary}\n\nb")))
     assert len(message.get_payload()) == 2
     assert text(message) == f"a\n--{boundary}--\n\n--{boundary}\n\nb\n"
 
@@ -312,7 +312,7 @@ def test_a_field_that_is_missing(write_letter: Writing) -> None:
 
 def test_addresses_that_are_not_ascii(write_letter: Writing) -> None:
     of = campaign(write_letter("Hi\n", header=HEADER))
-    made = octets(of, row(email="jörg@x.example", name="Jörg"))
+    made = data(of, row(email="jörg@x.example", name="Jörg"))
     assert "To: =?utf-8?b?SsO2cmc=?= <jörg@x.example>\r\n".encode() in made
     with pytest.raises(RowError, match="those of the envelope are"):
         of.job("list.csv", Row(2, "ann@x.example", {**FIELDS, "email": "jörg@x.example"}))

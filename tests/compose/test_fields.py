@@ -21,9 +21,9 @@ def parse(environment: Environment, block: str) -> dict[str, Field]:
 
 
 def made(environment: Environment, block: str, **values: object) -> str:
-    """The octets of the first field."""
+    """The bytes of the first field."""
     field = next(iter(parse(environment, block).values()))
-    return field.octets(environment.variables(values)).decode()
+    return field.data(environment.variables(values)).decode()
 
 
 @pytest.mark.parametrize(
@@ -146,8 +146,8 @@ ONE_CLICK = "List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
 )
 def test_how_to_unsubscribe(environment: Environment, source: str, field: str) -> None:
     values = {"id": 7, "name": "Jörg, B", "url": "HTTPS://x.example/"}
-    octets = unsubscribe_field(source, environment).octets(environment.variables(values))
-    assert octets.decode() == f"List-Unsubscribe: {field}"
+    data = unsubscribe_field(source, environment).data(environment.variables(values))
+    assert data.decode() == f"List-Unsubscribe: {field}"
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_a_value_that_makes_no_uri(environment: Environment, value: str) -> None
     for prefix in ("https://x.example/", "mailto:"):
         whole = prefix + value if value else "u@x.example"
         with pytest.raises(ValueError, match=r"is not an https, http or mailto URI|NUL"):
-            field.octets(environment.variables({"id": whole}))
+            field.data(environment.variables({"id": whole}))
 
 
 @pytest.mark.parametrize("source", ["", "u@x.example", "https://x.example/ü", "mailto:a b"])

@@ -43,18 +43,18 @@ SUBJECTS = [
 @example("x" + " " * 600 + "y")
 @pytest.mark.parametrize("name", ["Subject", "X-" + "long-" * 7 + "n"])
 def test_any_text_is_read_again(name: str, value: str) -> None:
-    octets = headers.unstructured(name, value)
-    message = parse(octets + b"\r\n")
+    data = headers.unstructured(name, value)
+    message = parse(data + b"\r\n")
     assert message.keys() == [name]
     assert str(message[name]).strip(" ") == value.strip(" ")
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_a_subject(subject: str) -> None:
-    octets = headers.unstructured("Subject", subject)
-    assert parse(octets + b"\r\n")["Subject"] == subject
+    data = headers.unstructured("Subject", subject)
+    assert parse(data + b"\r\n")["Subject"] == subject
     if "x" * 80 not in subject:
-        assert max(map(len, octets.split(b"\r\n"))) <= (78 if " " * 80 not in subject else 120)
+        assert max(map(len, data.split(b"\r\n"))) <= (78 if " " * 80 not in subject else 120)
 
 
 @pytest.mark.parametrize("character", ["\r", "\n", "\0", "\r\n", "\x0b", "\x85", "\u2028", "\x7f"])
@@ -74,7 +74,7 @@ def test_a_tab_is_white_space() -> None:
 
 
 @pytest.mark.parametrize(
-    ("display_name", "octets"),
+    ("display_name", "data"),
     [
         ("", b"To: a@x.example\r\n"),
         ("Ann Lee", b"To: Ann Lee <a@x.example>\r\n"),
@@ -85,8 +85,8 @@ def test_a_tab_is_white_space() -> None:
         ("=?us-ascii?q?x?=", b"To: =?utf-8?b?PT91cy1hc2NpaT9xP3g/PQ==?= <a@x.example>\r\n"),
     ],
 )
-def test_a_display_name(display_name: str, octets: bytes) -> None:
-    assert headers.mailboxes("To", [(display_name, "a@x.example")]) == octets
+def test_a_display_name(display_name: str, data: bytes) -> None:
+    assert headers.mailboxes("To", [(display_name, "a@x.example")]) == data
 
 
 @given(st.lists(VALUES, min_size=1, max_size=3))
@@ -94,22 +94,20 @@ def test_a_display_name(display_name: str, octets: bytes) -> None:
 @example(["a " * 60, "\xa0" * 50])
 @example(['a\\"b', "a, b", "a <b@x.example>", "(a)"])
 def test_display_names_are_read_again(names: list[str]) -> None:
-    octets = headers.mailboxes("To", [(name, "a@x.example") for name in names]) + b"\r\n"
-    assert mailboxes(octets, "To") == [(name.strip(" "), "a@x.example") for name in names]
-    assert [each.addr_spec for each in parse(octets)["To"].addresses] == ["a@x.example"] * len(
-        names
-    )
+    data = headers.mailboxes("To", [(name, "a@x.example") for name in names]) + b"\r\n"
+    assert mailboxes(data, "To") == [(name.strip(" "), "a@x.example") for name in names]
+    assert [each.addr_spec for each in parse(data)["To"].addresses] == ["a@x.example"] * len(names)
 
 
 def test_an_address_that_is_not_ascii_stays() -> None:
-    octets = headers.mailboxes("To", [("Jörg", "jörg@x.example")])
-    assert octets == "To: =?utf-8?b?SsO2cmc=?= <jörg@x.example>\r\n".encode()
+    data = headers.mailboxes("To", [("Jörg", "jörg@x.example")])
+    assert data == "To: =?utf-8?b?SsO2cmc=?= <jörg@x.example>\r\n".encode()
 
 
 def test_several_addresses_are_folded() -> None:
-    octets = headers.mailboxes("Cc", [("Ann Lee", f"ann{n}@x.example") for n in range(5)])
-    assert max(map(len, octets.split(b"\r\n"))) <= 78
-    assert len(parse(octets + b"\r\n")["Cc"].addresses) == 5
+    data = headers.mailboxes("Cc", [("Ann Lee", f"ann{n}@x.example") for n in range(5)])
+    assert max(map(len, data.split(b"\r\n"))) <= 78
+    assert len(parse(data + b"\r\n")["Cc"].addresses) == 5
 
 
 def test_a_structured_field_has_no_encoded_words() -> None:
@@ -117,17 +115,15 @@ def test_a_structured_field_has_no_encoded_words() -> None:
         headers.structured("References", "<ü@x.example>")
     with pytest.raises(ValueError, match="longer than 998"):
         headers.structured("References", f"<{'x' * 1000}@x.example>")
-    octets = headers.structured("References", "<a@x.example> " * 10)
-    assert octets == (
+    data = headers.structured("References", "<a@x.example> " * 10)
+    assert data == (
         b"References: " + b"<a@x.example> " * 3 + b"<a@x.example>"
         b"\r\n" + b" <a@x.example>" * 5 + b"\r\n" + b" <a@x.example>\r\n"
     )
 
 
 def test_uris_stand_in_angle_brackets() -> None:
-    octets = headers.uris(
-        "List-Unsubscribe", ["https://x.example/" + "u" * 60, "mailto:u@x.example"]
-    )
-    assert octets == (
+    data = headers.uris("List-Unsubscribe", ["https://x.example/" + "u" * 60, "mailto:u@x.example"])
+    assert data == (
         b"List-Unsubscribe: <https://x.example/" + b"u" * 60 + b">,\r\n <mailto:u@x.example>\r\n"
     )

@@ -12,18 +12,18 @@ from csmtplib.compose.template import TemplateError
 from .conftest import Writing
 
 
-def write(tmp_path: Path, octets: bytes) -> Path:
+def write(tmp_path: Path, data: bytes) -> Path:
     path = tmp_path / "letter.txt"
-    path.write_bytes(octets)
+    path.write_bytes(data)
     return path
 
 
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 def test_a_header_and_a_text(tmp_path: Path, line_end: bytes, mark: bytes) -> None:
-    octets = b"From: a@x.example\nX-A: b\n c\n\nHi\n\nthere".replace(b"\n", line_end)
-    letter = Letter(write(tmp_path, mark + octets))
-    assert [field.octets({}) for field in letter.fields] == [
+    data = b"From: a@x.example\nX-A: b\n c\n\nHi\n\nthere".replace(b"\n", line_end)
+    letter = Letter(write(tmp_path, mark + data))
+    assert [field.data({}) for field in letter.fields] == [
         b"From: a@x.example\r\n",
         b"X-A: b c\r\n",
     ]
@@ -48,7 +48,7 @@ def test_the_parts(write_letter: Writing) -> None:
 
 
 @pytest.mark.parametrize(
-    ("octets", "line", "message"),
+    ("data", "line", "message"),
     [
         (b"From: a@x.example\nX: a\n b\n\nHi\n{{ name", 6, "unexpected end"),
         (b"From: a@x.example\n\nHi\n\xff", 4, "not UTF-8"),
@@ -58,8 +58,8 @@ def test_the_parts(write_letter: Writing) -> None:
         (b"Hi\n\nthere", 1, "not a header field"),
     ],
 )
-def test_an_invalid_letter(tmp_path: Path, octets: bytes, line: int, message: str) -> None:
-    path = write(tmp_path, octets)
+def test_an_invalid_letter(tmp_path: Path, data: bytes, line: int, message: str) -> None:
+    path = write(tmp_path, data)
     with pytest.raises(TemplateError, match=message) as caught:
         Letter(path)
     assert (caught.value.file, caught.value.line) == (str(path), line)

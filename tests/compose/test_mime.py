@@ -13,7 +13,7 @@ from csmtplib import kernel
 from csmtplib.compose.mime import Constant, constants, encoded
 
 DECODERS = {
-    "7bit": lambda octets: octets,
+    "7bit": lambda data: data,
     "quoted-printable": quopri.decodestring,
     "base64": binascii.a2b_base64,
 }
@@ -53,15 +53,15 @@ def wanted(text: str) -> bytes:
 def check(pieces: list[str], known: dict[str, Constant]) -> str:
     """The encoding, with what it must keep to."""
     encoding, buffers = encoded(pieces, known)
-    octets = b"".join(buffers)
-    assert DECODERS[encoding](octets) == wanted("".join(pieces))
-    longest, has_nul, has_eight_bit = kernel.survey(octets)
+    data = b"".join(buffers)
+    assert DECODERS[encoding](data) == wanted("".join(pieces))
+    longest, has_nul, has_eight_bit = kernel.scan(data)
     assert longest <= (78 if encoding == "7bit" else 76)
     assert not has_nul
     assert not has_eight_bit
-    assert b"--=_" not in octets
+    assert b"--=_" not in data
     if encoding == "quoted-printable":
-        assert not [line for line in octets.split(b"\r\n") if line.endswith((b" ", b"\t"))]
+        assert not [line for line in data.split(b"\r\n") if line.endswith((b" ", b"\t"))]
     assert b"" not in buffers
     return encoding
 
@@ -83,9 +83,9 @@ def test_a_text_comes_back(text: str) -> None:
 def test_lines_that_are_encoded_before_make_no_difference(pieces: list[str]) -> None:
     known = constants(LITERALS)
     encoding = check(pieces, known)
-    plain, octets = encoded(pieces, {})
+    plain, data = encoded(pieces, {})
     assert encoding == plain
-    assert DECODERS[encoding](b"".join(octets)) == wanted("".join(pieces))
+    assert DECODERS[encoding](b"".join(data)) == wanted("".join(pieces))
 
 
 def test_which_texts_are_encoded_before() -> None:

@@ -126,8 +126,8 @@ class _Connection(socketserver.BaseRequestHandler):
                 sock = server.tls.wrap_socket(sock, server_side=True)
             host = server.site.host(lmtp=server.lmtp, tls=server.implicit)
             sock.sendall(b"220 mail.example.org\r\n")
-            while not host.hung_up and (octets := sock.recv(1 << 16)):
-                sock.sendall(host.take(octets))
+            while not host.hung_up and (data := sock.recv(1 << 16)):
+                sock.sendall(host.take(data))
                 if host.verbs[-1:] == ["starttls"]:
                     sock = server.tls.wrap_socket(sock, server_side=True)
                     host = server.site.host(lmtp=server.lmtp, tls=True)

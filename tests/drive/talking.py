@@ -14,7 +14,7 @@ from functools import lru_cache
 import trustme
 
 from csmtplib import kernel
-from csmtplib.kernel.transaction import LAST_STEP, Gear, Step
+from csmtplib.kernel.transaction import LAST_STEP, Mode, Step
 from csmtplib.protocol.limits import Limits
 
 from ..protocol.serving import Host
@@ -33,23 +33,23 @@ class Client:
 
     def __init__(
         self,
-        gear: Gear = Gear.PIPELINED,
+        mode: Mode = Mode.PIPELINING,
         *,
         strict: bool = True,
         proved: bool = True,
         large: int = 1 << 30,
     ) -> None:
-        self.gear = gear
+        self.mode = mode
         self.replies = kernel.ReplyBuffer(8192, 65536)
-        proof = LAST_STEP[gear] if proved else Step.SEQUENTIAL
-        self.pipeline = kernel.Pipeline(self.replies, gear, False, strict, proof, large)
+        proof = LAST_STEP[mode] if proved else Step.ALONE
+        self.pipeline = kernel.Pipeline(self.replies, mode, False, strict, proof, large)
 
     def push(self, tag: object, text: bytes = b"text\r\n", recipients: int = 1) -> None:
         commands = [b"MAIL FROM:<a@x>\r\n", *[b"RCPT TO:<b@x>\r\n"] * recipients]
-        self.pipeline.push(tag, commands, kernel.Content(text, self.gear != Gear.CHUNKED))
+        self.pipeline.push(tag, commands, kernel.Content(text, self.mode != Mode.CHUNKING))
 
     def told(self) -> list[tuple[object, int]]:
-        """Tags and stages of the messages that are settled."""
+        """Tags and stages of the messages that are completed."""
         return [(tag, stage) for tag, stage, _, _ in self.pipeline.take()]
 
 
@@ -133,13 +133,13 @@ def in_thread(function: Callable[[], object]) -> Iterator[threading.Thread]:
 
 
 def serve(host: Host, sock: socket.socket, *, size: int = 1 << 16, pause: float = 0.0) -> None:
-    """Talks to the client until one of them hangs up; reads so many octets at a time, and none
+    """Talks to the client until one of them hangs up; reads so many bytes at a time, and none
     before it could say what it had to say."""
     try:
-        while not host.hung_up and (octets := sock.recv(size)):
+        while not host.hung_up and (data := sock.recv(size)):
             if pause:
                 time.sleep(pause)
-            sock.sendall(host.take(octets))
+            sock.sendall(host.take(data))
     except (ConnectionError, TimeoutError):
         pass
     finally:

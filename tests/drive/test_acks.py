@@ -18,7 +18,7 @@ from csmtplib.drive import acks, transactions
 from csmtplib.drive.performer import Performer
 from csmtplib.drive.pump import Pump, pump, pump_together
 from csmtplib.drive.replyfile import ReplyFile
-from csmtplib.kernel.transaction import Gear
+from csmtplib.kernel.transaction import Mode
 from csmtplib.protocol import limits
 from csmtplib.protocol.dialogue import Dialogue, Exchange, Flow
 from csmtplib.protocol.outcome import Reply
@@ -43,7 +43,7 @@ class Run:
         self.client = client
         self.sock = sock
         self.pump = Pump(client.pipeline, client.replies, sock, PATIENT, True)
-        self.line = transactions.Line(client.pipeline, client.replies, sock, PATIENT)
+        self.runnable = transactions.Connection(client.pipeline, client.replies, sock, PATIENT)
         self.wake, self._waker = socket.socketpair()
 
     def __call__(self, seconds: float) -> float:
@@ -54,7 +54,7 @@ class Run:
                 client.pipeline, client.replies, sock, 0, PATIENT, seconds=seconds
             )
         if self.driver == "run_together":
-            transactions.run_together([self.line], seconds, self.wake)
+            transactions.run_together([self.runnable], seconds, self.wake)
         elif self.driver == "pump_together":
             pump_together([self.pump], [0], seconds, self.wake)
             return self.pump.gap
@@ -98,11 +98,11 @@ def is_acknowledged(run: Run, other: Any, reply: bytes) -> bool:
 
 @only_where_there_are
 @pytest.mark.parametrize("is_over_tls", [False, True], ids=["plain", "tls"])
-@pytest.mark.parametrize("driver", ["run", "run_together", "pump", "blink", "pump_together"])
+@pytest.mark.parametrize("driver", ["run", "run_together", "pump", "short wait", "pump_together"])
 def test_while_replies_of_a_flight_are_expected(driver: str, is_over_tls: bool) -> None:
     """T7: a server with Nagle's algorithm on, which writes each reply by itself, holds the second
     back until the first is acknowledged. The system goes back to delays at each write."""
-    client = Client(Gear.PIPELINED)
+    client = Client(Mode.PIPELINING)
     client.push(0)
     pair: Any = tls_socket_pair(by_tcp=True) if is_over_tls else tcp_pair()
     with pair as (sock, other), running(driver, client, sock) as run:
@@ -122,17 +122,17 @@ def test_while_replies_of_a_flight_are_expected(driver: str, is_over_tls: bool) 
 @pytest.mark.parametrize("driver", ["run", "pump"])
 def test_turned_off(driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acks, "is_quick", False)
-    client = Client(Gear.PIPELINED)
+    client = Client(Mode.PIPELINING)
     client.push(0)
     with tcp_pair() as (sock, other), running(driver, client, sock) as run:
         run(0.0)
         assert not is_acknowledged(run, other, b"250 ok\r\n")
 
 
-@pytest.mark.parametrize("driver", ["run", "pump", "blink", "pump_together"])
+@pytest.mark.parametrize("driver", ["run", "pump", "short wait", "pump_together"])
 def test_gap(driver: str) -> None:
     """How far apart the replies to one flight came; what is written begins another one."""
-    client = Client(Gear.PIPELINED)
+    client = Client(Mode.PIPELINING)
     client.push(0)
     with socket_pair() as (sock, other), running(driver, client, sock) as run:
         run(0.0)
@@ -152,7 +152,7 @@ def test_gap(driver: str) -> None:
 
 def test_gap_between_two_runs() -> None:
     """What passes while nobody runs it is not the server's."""
-    client = Client(Gear.PIPELINED)
+    client = Client(Mode.PIPELINING)
     client.push(0)
     with socket_pair() as (sock, other), running("pump_together", client, sock) as run:
         run(0.0)
@@ -176,10 +176,10 @@ def test_lines_of_a_reply(face: str) -> None:
     assert QUICKACK is not None
     with tcp_pair() as (sock, other):
         if face == "drop-in":
-            file = ReplyFile(sock, limits.REPLY_LINE_OCTETS)
+            file = ReplyFile(sock, limits.REPLY_LINE_BYTES)
             read = file.read_reply
         else:
-            buffer = kernel.ReplyBuffer(limits.REPLY_LINE_OCTETS, limits.REPLY_OCTETS)
+            buffer = kernel.ReplyBuffer(limits.REPLY_LINE_BYTES, limits.REPLY_BYTES)
             dialogue = Dialogue(buffer, None)
             performer = Performer(sock)
 

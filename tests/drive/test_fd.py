@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from csmtplib.kernel.transaction import Gear, Stage
+from csmtplib.kernel.transaction import Mode, Stage
 from csmtplib.protocol import limits
 
 from ..protocol.serving import Host
@@ -29,8 +29,8 @@ def run(
 ) -> None:
     from csmtplib.drive import _fd
 
-    line = _fd.Line(client.pipeline, fd, phases, idle, limits.EARLY_ROUND_TRIPS)
-    _fd.run(line, target, limits.RECEIVE_OCTETS, None, None)
+    connection = _fd.Connection(client.pipeline, fd, phases, idle, limits.EARLY_ROUND_TRIPS)
+    _fd.run(connection, target, limits.RECEIVE_BYTES, None, None)
 
 
 def test_other_threads_run_meanwhile() -> None:
@@ -89,12 +89,12 @@ def other_after_one(sock: Any) -> Any:
         def recv(self, size: int) -> bytes:
             if self.ended:
                 return b""
-            octets: bytes = sock.recv(size)
-            self.ended = octets.endswith(b"\r\n.\r\n")
-            return octets
+            data: bytes = sock.recv(size)
+            self.ended = data.endswith(b"\r\n.\r\n")
+            return data
 
-        def sendall(self, octets: bytes) -> None:
-            sock.sendall(octets)
+        def sendall(self, data: bytes) -> None:
+            sock.sendall(data)
 
         def close(self) -> None:
             pass
@@ -134,7 +134,7 @@ def test_keyboard_interrupt() -> None:
         with pytest.raises(KeyboardInterrupt):
             run(client, sock.fileno())
         assert time.monotonic() - begun < DEADLINE / 2
-    # It is whole: who caught that may go on, or settle it.
+    # It is whole: who caught that may go on, or complete it.
     client.pipeline.lose(InterruptedError("interrupted"))
     assert client.told() == [(0, Stage.LOST)]
 
@@ -241,7 +241,7 @@ def test_a_descriptor_that_is_no_socket(tmp_path: Any) -> None:
 
 
 def test_a_peer_that_is_gone_raises_no_sigpipe() -> None:
-    client = Client(Gear.CHUNKED)
+    client = Client(Mode.CHUNKING)
     client.push(0, b"x\r\n" * 1_000_000)
     with socket_pair() as (sock, other), handling(signal.SIGPIPE, signal.SIG_DFL):
         other.close()

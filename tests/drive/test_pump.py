@@ -15,7 +15,7 @@ import pytest
 from csmtplib.drive import transactions
 from csmtplib.drive.pump import Pump, pump, pump_together
 from csmtplib.kernel.errors import ReplyUnexpected, SessionClosed
-from csmtplib.kernel.transaction import Gear, Phase, Stage, Step
+from csmtplib.kernel.transaction import Mode, Phase, Stage, Step
 from csmtplib.protocol import limits
 from csmtplib.protocol.limits import Limits
 
@@ -55,7 +55,7 @@ def by_poll(
     )
 
 
-def by_blink(
+def by_short_wait(
     client: Client,
     sock: Any,
     target: int = 0,
@@ -83,7 +83,7 @@ def by_descriptor(
     transactions.run(client.pipeline, client.replies, sock, target, allowed, seconds=seconds)
 
 
-RUNS: dict[str, Run] = {"poll": by_poll, "blink": by_blink}
+RUNS: dict[str, Run] = {"poll": by_poll, "short wait": by_short_wait}
 if HAS_FD_LOOP:
     RUNS["descriptor"] = by_descriptor
 
@@ -97,10 +97,10 @@ def run(request: pytest.FixtureRequest) -> Run:
 # Conversations
 
 
-@pytest.mark.parametrize("gear", list(Gear), ids=lambda gear: gear.name.lower())
-def test_messages(run: Run, gear: Gear) -> None:
+@pytest.mark.parametrize("mode", list(Mode), ids=lambda mode: mode.name.lower())
+def test_messages(run: Run, mode: Mode) -> None:
     host = Host(rcpt=["250 ok", "550 no", "250 ok"])
-    client = Client(gear, proved=False)
+    client = Client(mode, proved=False)
     texts = [b"%d\r\n" % number for number in range(20)]
     with socket_pair() as (sock, other), in_thread(lambda: serve(host, other)):
         for number, text in enumerate(texts):
@@ -112,16 +112,16 @@ def test_messages(run: Run, gear: Gear) -> None:
     assert host.texts == [text for text in texts if text != b"1\r\n"]
 
 
-@pytest.mark.parametrize("gear", [Gear.PIPELINED, Gear.CHUNKED])
+@pytest.mark.parametrize("mode", [Mode.PIPELINING, Mode.CHUNKING])
 @pytest.mark.parametrize("size", [1, 100, 1 << 16])
 def test_peer_that_does_not_read_until_its_replies_are_read(
-    run: Run, gear: Gear, size: int
+    run: Run, mode: Mode, size: int
 ) -> None:
     """Both sides with full buffers: who only writes waits for ever."""
     text = (b"x" * 998 + b"\r\n") * {1: 1, 100: 20, 1 << 16: 100}[size]
     count = 5
     host = Host(message="250-" + "y" * 500 + "\r\n250 queued", rcpt="250 " + "z" * 500)
-    client = Client(gear)
+    client = Client(mode)
     with (
         socket_pair(buffer=1024) as (sock, other),
         in_thread(lambda: serve(host, other, size=size)),
@@ -192,7 +192,7 @@ def test_without_waiting(run: Run) -> None:
 
 
 def test_without_waiting_for_a_peer_that_does_not_read(run: Run) -> None:
-    client = Client(Gear.CHUNKED)
+    client = Client(Mode.CHUNKING)
     client.push(0, b"x" * 990 + b"\r\n" + b"y\r\n" * 100_000)
     with socket_pair(buffer=1024) as (sock, other):
         begun = time.monotonic()
@@ -277,7 +277,7 @@ def test_end_of_the_stream(run: Run) -> None:
 
 def test_what_it_said_before_it_closed_is_read(run: Run) -> None:
     """Also where it no longer takes what is sent."""
-    client = Client(Gear.CHUNKED)
+    client = Client(Mode.CHUNKING)
     with socket_pair() as (sock, other):
         # Pushed and begun, so that the driver writes first.
         client.push(0, b"x\r\n" * 1_000_000)
@@ -394,7 +394,7 @@ def test_slow_servers_get_round_trips_for_what_was_sent_early(run: Run, round_tr
 
 
 def test_a_dribbling_server(run: Run) -> None:
-    """An octet now and then is progress, up to the limit of the phase."""
+    """An byte now and then is progress, up to the limit of the phase."""
     client = Client()
     client.push(0)
     stop = time.monotonic() + DEADLINE
@@ -425,8 +425,8 @@ def test_each_reply_has_time_of_its_own(run: Run) -> None:
 
     def slowly(other: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            while octets := other.recv(1000):
-                for line in host.take(octets).splitlines(keepends=True):
+            while data := other.recv(1000):
+                for line in host.take(data).splitlines(keepends=True):
                     time.sleep(pause)
                     other.sendall(line)
 
@@ -439,7 +439,7 @@ def test_each_reply_has_time_of_its_own(run: Run) -> None:
 
 
 def test_each_block_has_time_of_its_own(run: Run) -> None:
-    client = Client(Gear.CHUNKED)
+    client = Client(Mode.CHUNKING)
     text = b"x\r\n" * 100_000
     client.push(0, text)
     host = Host()
@@ -477,17 +477,17 @@ def tls_pair(
         yield sock
 
 
-@pytest.mark.parametrize("run", [by_poll, by_blink])
-@pytest.mark.parametrize("gear", [Gear.PIPELINED, Gear.CHUNKED])
+@pytest.mark.parametrize("run", [by_poll, by_short_wait])
+@pytest.mark.parametrize("mode", [Mode.PIPELINING, Mode.CHUNKING])
 @pytest.mark.parametrize("size", [1000, 1 << 16])
 def test_tls_and_a_peer_that_does_not_read_until_its_replies_are_read(
     run: Run,
-    gear: Gear,
+    mode: Mode,
     size: int,
 ) -> None:
     text = (b"x" * 998 + b"\r\n") * 100
     host = Host(message="250 " + "y" * 500, rcpt="250 " + "z" * 500)
-    client = Client(gear)
+    client = Client(mode)
     with tls_pair(lambda other: serve(host, other, size=size)) as sock:
         for number in range(20):
             client.push(number, text, recipients=3)
@@ -497,11 +497,11 @@ def test_tls_and_a_peer_that_does_not_read_until_its_replies_are_read(
     assert host.texts == [text] * 20
 
 
-@pytest.mark.parametrize("run", [by_poll, by_blink])
+@pytest.mark.parametrize("run", [by_poll, by_short_wait])
 def test_tls_while_the_pipeline_grows(run: Run) -> None:
     """What a write was tried with is longer when it is tried again."""
     host = Host()
-    client = Client(Gear.CHUNKED)
+    client = Client(Mode.CHUNKING)
     texts = [b"%d" % number + b"x" * 900 + b"\r\n" for number in range(200)]
     with tls_pair(lambda other: serve(host, other, size=4096, pause=0.001)) as sock:
         for number, text in enumerate(texts):
@@ -513,19 +513,19 @@ def test_tls_while_the_pipeline_grows(run: Run) -> None:
     assert host.texts == texts
 
 
-@pytest.mark.parametrize("run", [by_poll, by_blink])
+@pytest.mark.parametrize("run", [by_poll, by_short_wait])
 def test_tls_answer_to_a_record_that_was_tried_with_less_behind_it(run: Run) -> None:
     """The server has the first message, and the driver waits for the second to leave."""
     host = Host()
-    client = Client(Gear.CHUNKED)
+    client = Client(Mode.CHUNKING)
     texts = [b"a" * 998 + b"\r\n", b"b" * 998 + b"\r\n"]
 
     def hesitate(other: ssl.SSLSocket) -> None:
         time.sleep(0.2)
-        octets = b""
-        while not octets.endswith(texts[0]):
-            octets += other.recv(1 << 16)
-        other.sendall(host.take(octets))
+        data = b""
+        while not data.endswith(texts[0]):
+            data += other.recv(1 << 16)
+        other.sendall(host.take(data))
         time.sleep(0.2)
         serve(host, other)
 
@@ -540,11 +540,11 @@ def test_tls_answer_to_a_record_that_was_tried_with_less_behind_it(run: Run) -> 
     assert host.texts == [texts[0] * 6, texts[1] * 100]
 
 
-@pytest.mark.parametrize("run", [by_poll, by_blink])
+@pytest.mark.parametrize("run", [by_poll, by_short_wait])
 def test_tls_holds_more_than_is_read_at_once(run: Run) -> None:
     """One record of 16 KiB is deciphered at once, and the descriptor has nothing to say then."""
     said = [b"250-%s\r\n" % (b"z" * 500)] * 31 + [b"250 ok\r\n"]
-    client = Client(Gear.LOCKSTEP)
+    client = Client(Mode.SEQUENTIAL)
     client.push(0)
 
     def talk(other: ssl.SSLSocket) -> None:
@@ -561,7 +561,7 @@ def test_tls_holds_more_than_is_read_at_once(run: Run) -> None:
     assert client.pipeline.booked == 2
 
 
-@pytest.mark.parametrize("run", [by_poll, by_blink])
+@pytest.mark.parametrize("run", [by_poll, by_short_wait])
 def test_tls_time_limit(run: Run) -> None:
     client = Client()
     client.push(0)
@@ -585,8 +585,8 @@ class Wrapper:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
 
-    def send(self, octets: bytes) -> int:
-        return self._sock.send(octets[:100])
+    def send(self, data: bytes) -> int:
+        return self._sock.send(data[:100])
 
     def recv(self, size: int) -> bytes:
         return self._sock.recv(min(size, 7))
@@ -601,10 +601,10 @@ class Wrapper:
         return self._sock.fileno()
 
 
-@pytest.mark.parametrize("gear", [Gear.PIPELINED, Gear.CHUNKED])
-def test_a_socket_of_another_make(gear: Gear) -> None:
+@pytest.mark.parametrize("mode", [Mode.PIPELINING, Mode.CHUNKING])
+def test_a_socket_of_another_make(mode: Mode) -> None:
     host = Host()
-    client = Client(gear)
+    client = Client(mode)
     with socket_pair(buffer=1024) as (sock, other), in_thread(lambda: serve(host, other, size=50)):
         for number in range(10):
             client.push(number, b"text\r\n" * 100)
@@ -620,7 +620,7 @@ def test_a_socket_that_says_by_zero_that_it_would_have_to_wait() -> None:
     class Blocked(Wrapper):
         calls = 0
 
-        def send(self, octets: bytes) -> int:
+        def send(self, data: bytes) -> int:
             self.calls += 1
             assert self.calls < 10_000, "it is asked again and again, without a wait"
             return 0
@@ -659,9 +659,9 @@ class Interrupting:
         self.left = at
         self.error = error
 
-    def send(self, octets: bytes) -> int:
+    def send(self, data: bytes) -> int:
         """Sends; raises behind the send that counts, when all has left."""
-        count: int = self.sock.send(octets)
+        count: int = self.sock.send(data)
         self.left -= 1
         if self.left == 0:
             raise self.error
@@ -702,7 +702,7 @@ def test_interrupted_between_the_send_and_its_count(
 
 def test_what_could_not_be_written_has_not_left() -> None:
     """T1: a send that would have to wait has taken nothing."""
-    client = Client(Gear.CHUNKED)
+    client = Client(Mode.CHUNKING)
     client.push(0, b"x\r\n" * 2000)
     with socket_pair(buffer=1024) as (sock, _):
         sock.setblocking(False)
@@ -716,7 +716,7 @@ def test_what_could_not_be_written_has_not_left() -> None:
 
 @pytest.mark.parametrize("call", ["send", "recv"])
 def test_who_was_interrupted_at_work_is_lost(call: str) -> None:
-    """T1: octets may have left, or a reply may have come and gone with the exception, and those
+    """T1: bytes may have left, or a reply may have come and gone with the exception, and those
     behind it would answer other commands."""
     client = Client()
     client.push(0)

@@ -17,7 +17,7 @@ import pytest
 from csmtplib.drive import transactions
 from csmtplib.drive.pump import Pump, _poll, pump_together
 from csmtplib.kernel.errors import ReplyError, SessionClosed
-from csmtplib.kernel.transaction import Gear, Stage
+from csmtplib.kernel.transaction import Mode, Stage
 from csmtplib.protocol import limits
 from csmtplib.protocol.limits import Limits
 
@@ -44,17 +44,17 @@ TAKEN = b"250 ok\r\n250 ok\r\n250 queued\r\n"
 class Driven:
     """A connection: the client's pipeline, the two ends, and what runs it."""
 
-    def __init__(self, way: str, gear: Gear, sock: Any, other: Any, allowed: Limits) -> None:
-        self.client = Client(gear)
+    def __init__(self, way: str, mode: Mode, sock: Any, other: Any, allowed: Limits) -> None:
+        self.client = Client(mode)
         self.sock = sock
         self.other = other
         self.target = 0
-        self.is_pump = way in ("poll", "blink")
+        self.is_pump = way in ("poll", "short wait")
         arguments = (self.client.pipeline, self.client.replies, sock, allowed)
-        self.line: Any = (
+        self.runnable: Any = (
             Pump(*arguments, can_poll=way == "poll")
             if self.is_pump
-            else transactions.Line(*arguments)
+            else transactions.Connection(*arguments)
         )
 
     @property
@@ -63,8 +63,8 @@ class Driven:
 
     def read(self) -> bytes:
         """What has come to the server by now."""
-        octets: bytes = self.other.recv(10_000)
-        return octets
+        data: bytes = self.other.recv(10_000)
+        return data
 
 
 class Together:
@@ -78,7 +78,7 @@ class Together:
 
     def connect(
         self,
-        gear: Gear = Gear.PIPELINED,
+        mode: Mode = Mode.PIPELINING,
         *,
         messages: int = 1,
         allowed: Limits = PATIENT,
@@ -88,7 +88,7 @@ class Together:
         way = way or self.way
         ends = tls_socket_pair() if way == "tls" else socket_pair()
         sock, other = self._stack.enter_context(ends)
-        driven = Driven(way, gear, sock, other, allowed)
+        driven = Driven(way, mode, sock, other, allowed)
         for number in range(messages):
             driven.client.push(number)
         return driven
@@ -97,13 +97,13 @@ class Together:
         """One run; how many seconds it took."""
         begun = time.monotonic()
         if connections[0].is_pump:
-            pumps = [each.line for each in connections]
+            pumps = [each.runnable for each in connections]
             targets = [each.target for each in connections]
             pump_together(pumps, targets, seconds, self.wake)
         else:
             for each in connections:
-                each.line.target = each.target
-            transactions.run_together([each.line for each in connections], seconds, self.wake)
+                each.runnable.target = each.target
+            transactions.run_together([each.runnable for each in connections], seconds, self.wake)
         return time.monotonic() - begun
 
     def run_to_the_end(self, *connections: Driven) -> None:
@@ -116,7 +116,7 @@ class Together:
         assert not left
 
 
-@pytest.fixture(params=["line", "poll", "blink", "tls"])
+@pytest.fixture(params=["fd", "poll", "short wait", "tls"])
 def together(request: pytest.FixtureRequest) -> Iterator[Together]:
     """By the driver of plain sockets, which may be the loop in C; by that of socket objects, which
     waits by poll() or by recv(); and over TLS."""
@@ -130,8 +130,8 @@ def together(request: pytest.FixtureRequest) -> Iterator[Together]:
 def test_each_comes_to_its_end(together: Together) -> None:
     hosts = [Host(rcpt=["250 ok", "550 no", "250 ok"]) for _ in range(6)]
     connections = [
-        together.connect(gear, messages=3 * (number + 1))
-        for number, gear in enumerate([*Gear, *Gear])
+        together.connect(mode, messages=3 * (number + 1))
+        for number, mode in enumerate([*Mode, *Mode])
     ]
     with contextlib.ExitStack() as stack:
         for host, each in zip(hosts, connections, strict=True):
@@ -147,7 +147,7 @@ def test_each_comes_to_its_end(together: Together) -> None:
 
 def test_a_run_ends_when_one_is_at_its_target(together: Together) -> None:
     """The others go on later from where they are."""
-    first, second, third = (together.connect(Gear.CHUNKED, messages=3) for _ in range(3))
+    first, second, third = (together.connect(Mode.CHUNKING, messages=3) for _ in range(3))
     second.target = 2
     together.run(first, second, third, seconds=0)
     first.other.sendall(b"250 o")
@@ -198,7 +198,7 @@ def test_what_is_over_already_ends_a_run_at_once(together: Together) -> None:
 
 
 def test_more_to_send_between_the_runs(together: Together) -> None:
-    connections = [together.connect(Gear.CHUNKED) for _ in range(2)]
+    connections = [together.connect(Mode.CHUNKING) for _ in range(2)]
     together.run(*connections, seconds=0)
     for each in connections:
         each.client.push(1)
@@ -214,7 +214,7 @@ def test_more_to_send_between_the_runs(together: Together) -> None:
 
 def wake_is_looked_at(together: Together) -> None:
     """Not so where a socket is waited for by recv(), whose runs are therefore to be short."""
-    if together.way == "blink":
+    if together.way == "short wait":
         pytest.skip("a socket that can't be polled is waited for alone")
 
 
@@ -261,7 +261,7 @@ def hang_up(driven: Driven) -> None:
 def test_one_is_lost_and_the_others_are_not(
     end: Callable[[Driven], object], failure: Any, place: int, together: Together
 ) -> None:
-    connections = [together.connect(Gear.CHUNKED) for _ in range(3)]
+    connections = [together.connect(Mode.CHUNKING) for _ in range(3)]
     lost = connections[place]
     together.run(*connections, seconds=0)
     end(lost)
@@ -277,8 +277,8 @@ def test_one_is_lost_and_the_others_are_not(
 
 
 def test_a_socket_that_is_closed_between_two_runs(together: Together) -> None:
-    """Nobody else may have its descriptor by then: who closes it is done with the line."""
-    if together.way == "line" and HAS_FD_LOOP:
+    """Nobody else may have its descriptor by then: who closes it is done with the connection."""
+    if together.way == "fd" and HAS_FD_LOOP:
         pytest.skip("the loop in C has the descriptor, not the socket")
     closed, other = together.connect(), together.connect()
     together.run(closed, other, seconds=0)
@@ -292,7 +292,7 @@ def test_a_socket_that_was_closed_before_its_first_run(together: Together) -> No
     with contextlib.ExitStack() as stack:
         sock, _ = stack.enter_context(socket_pair())
         sock.close()
-        closed = Driven(together.way, Gear.PIPELINED, sock, None, PATIENT)
+        closed = Driven(together.way, Mode.PIPELINING, sock, None, PATIENT)
         closed.client.push(0)
         other = together.connect()
         assert together.run(other, closed) < DEADLINE / 2
@@ -351,10 +351,8 @@ def test_time_between_two_runs_does_not_count(together: Together) -> None:
 def test_plain_and_tls_sockets_in_one_run() -> None:
     hosts = [Host() for _ in range(4)]
     with contextlib.ExitStack() as stack:
-        together = Together("line", stack)
-        connections = [
-            together.connect(messages=5, way=way) for way in ("line", "tls", "line", "tls")
-        ]
+        together = Together("fd", stack)
+        connections = [together.connect(messages=5, way=way) for way in ("fd", "tls", "fd", "tls")]
         with contextlib.ExitStack() as serving:
             for host, each in zip(hosts, connections, strict=True):
                 serving.enter_context(
@@ -379,7 +377,8 @@ def test_sockets_that_can_and_can_not_be_polled_in_one_run() -> None:
     with contextlib.ExitStack() as stack:
         together = Together("poll", stack)
         connections = [
-            together.connect(messages=5, way=way) for way in ("poll", "blink", "poll", "blink")
+            together.connect(messages=5, way=way)
+            for way in ("poll", "short wait", "poll", "short wait")
         ]
         with contextlib.ExitStack() as serving:
             for host, each in zip(hosts, connections, strict=True):
@@ -398,7 +397,7 @@ def test_tls_that_is_deciphered_already_is_not_waited_for() -> None:
     said = b"".join([*[b"250-%s\r\n" % (b"z" * 500)] * 31, b"250 ok\r\n"])
     with contextlib.ExitStack() as stack:
         together = Together("tls", stack)
-        talking, quiet = together.connect(Gear.LOCKSTEP), together.connect()
+        talking, quiet = together.connect(Mode.SEQUENTIAL), together.connect()
         together.run(talking, quiet, seconds=0)
         talking.other.sendall(said)
         talking.target = 0
@@ -413,8 +412,8 @@ def test_what_was_received_before_is_booked_first() -> None:
     client.replies.feed(b"421 bye\r\n")
     client.push(0)
     with socket_pair() as (sock, other), socket_pair() as (wake, _):
-        line = transactions.Line(client.pipeline, client.replies, sock, PATIENT)
-        transactions.run_together([line], DEADLINE, wake)
+        connection = transactions.Connection(client.pipeline, client.replies, sock, PATIENT)
+        transactions.run_together([connection], DEADLINE, wake)
         other.setblocking(False)
         with pytest.raises(BlockingIOError):
             other.recv(1)
@@ -442,10 +441,10 @@ def test_keyboard_interrupt(together: Together) -> None:
         timer.join()
         signal.signal(signal.SIGINT, before)
     assert time.monotonic() - begun < DEADLINE / 2
-    # They are whole: who caught that may go on with them, or settle them.
-    settled, going_on = connections
-    settled.client.pipeline.lose(InterruptedError("interrupted"))
-    assert settled.client.told() == [(0, Stage.LOST)]
+    # They are whole: who caught that may go on with them, or complete them.
+    completed, going_on = connections
+    completed.client.pipeline.lose(InterruptedError("interrupted"))
+    assert completed.client.told() == [(0, Stage.LOST)]
     host = Host()
     with in_thread(lambda: serve(host, going_on.other)):
         together.run_to_the_end(going_on)
@@ -456,7 +455,7 @@ def test_keyboard_interrupt(together: Together) -> None:
 @pytest.mark.skipif(not HAS_FD_LOOP, reason="there is no loop in C")
 def test_two_threads_on_one_line() -> None:
     with contextlib.ExitStack() as stack:
-        together = Together("line", stack)
+        together = Together("fd", stack)
         shared, own, quiet = (together.connect() for _ in range(3))
         together.run(shared, own, quiet, seconds=0)
         assert shared.read() == COMMANDS
@@ -517,11 +516,11 @@ def test_as_many_lines_as_one_run_takes() -> None:
 
     client = Client()
     with socket_pair() as (sock, _):
-        line = _fd.Line(client.pipeline, sock.fileno(), (DEADLINE,) * 6, None, 10)
+        connection = _fd.Connection(client.pipeline, sock.fileno(), (DEADLINE,) * 6, None, 10)
         too_many = 1 << 10 | 1
         assert too_many > transactions.MOST_TOGETHER
         with pytest.raises(ValueError, match="at most 1024"):
-            _fd.run_together([line] * too_many, [0] * too_many, -1, limits.RECEIVE_OCTETS, 0)
+            _fd.run_together([connection] * too_many, [0] * too_many, -1, limits.RECEIVE_BYTES, 0)
 
 
 def test_one_wait_is_for_as_many_connections_as_one_run_takes() -> None:
@@ -534,8 +533,8 @@ def test_many_connections() -> None:
     """All served by one thread, one after the other."""
     count = 60
     with contextlib.ExitStack() as stack:
-        together = Together("line", stack)
-        connections = [together.connect(Gear.CHUNKED) for _ in range(count)]
+        together = Together("fd", stack)
+        connections = [together.connect(Mode.CHUNKING) for _ in range(count)]
 
         def serve_all() -> None:
             for each in connections:

@@ -33,8 +33,8 @@ class Subclass(socket.socket):
         return made
 
 
-def test_genuine_sockets() -> None:
-    assert {socket.socket, ssl.SSLSocket} == transactions.GENUINE
+def test_original_sockets() -> None:
+    assert {socket.socket, ssl.SSLSocket} == transactions.ORIGINAL
 
 
 class Drivers:
@@ -45,7 +45,7 @@ class Drivers:
         pump: Any = transactions.pump  # type: ignore[attr-defined]
 
         def note_pump(*arguments: Any, can_poll: bool, **named: Any) -> None:
-            self.ran.append("poll" if can_poll else "blink")
+            self.ran.append("poll" if can_poll else "short wait")
             pump(*arguments, can_poll=can_poll, **named)
 
         monkeypatch.setattr(transactions, "pump", note_pump)
@@ -70,7 +70,7 @@ def test_plain_socket(drivers: Drivers) -> None:
 
 def test_socket_of_another_class(drivers: Drivers) -> None:
     with socket_pair() as (sock, _), Subclass(fileno=sock.detach()) as other:
-        assert drivers.chosen_for(other) == "blink"
+        assert drivers.chosen_for(other) == "short wait"
 
 
 def test_tls_socket(drivers: Drivers) -> None:
@@ -136,7 +136,7 @@ def test_green_threads(patch: str, before: bool) -> None:
     code = """
 import socket
 one, other = socket.socketpair()
-print(type(one) in transactions.GENUINE)
+print(type(one) in transactions.ORIGINAL)
 """
     imports = "from csmtplib.drive import transactions"
     first, second = (patch, imports) if before else (imports, patch)

@@ -79,7 +79,7 @@ class Transport(Enum):
     """How a client and the scripted server talk."""
 
     CLEAR = "clear"
-    TLS = "tls"  # from the first octet
+    TLS = "tls"  # from the first byte
     UNIX = "unix"  # LMTP over a unix socket
 
 

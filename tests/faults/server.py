@@ -1,4 +1,4 @@
-"""A scripted SMTP server on loopback: it says, octet by octet, what a test's script says.
+"""A scripted SMTP server on loopback: it says, byte by byte, what a test's script says.
 
 A script is a function that is given the server's end of a connection, a Peer, and drives it:
 
@@ -45,27 +45,27 @@ FLOOD_SIZE = 64 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Delivery:
-    """How the octets of the answer under test leave the server."""
+    """How the bytes of the answer under test leave the server."""
 
     split: int | None = None
-    """The length of the first of two segments; 0: every octet in a segment; None: one segment."""
+    """The length of the first of two segments; 0: every byte in a segment; None: one segment."""
 
-    def segments(self, octets: bytes) -> list[bytes]:
+    def segments(self, data: bytes) -> list[bytes]:
         if self.split is None:
-            return [octets]
+            return [data]
         if self.split == 0:
-            return [octets[i : i + 1] for i in range(len(octets))]
-        return [part for part in (octets[: self.split], octets[self.split :]) if part]
+            return [data[i : i + 1] for i in range(len(data))]
+        return [part for part in (data[: self.split], data[self.split :]) if part]
 
     def __str__(self) -> str:
-        return {None: "whole", 0: "octets"}.get(self.split, f"split-{self.split}")
+        return {None: "whole", 0: "data"}.get(self.split, f"split-{self.split}")
 
 
 WHOLE = Delivery()
 
 
 def delivered(*answers: bytes) -> pytest.MarkDecorator:
-    """Runs a test with every answer in every delivery: whole, octet by octet, split everywhere.
+    """Runs a test with every answer in every delivery: whole, byte by byte, split everywhere.
 
     The test takes them as `answer` and `delivery`. Where only what does not take long is run, each
     answer is split in one place, between CR and LF.
@@ -94,11 +94,11 @@ class Peer:
 
     def __init__(self, connection: socket.socket, server: ScriptedServer) -> None:
         self.received = bytearray()
-        """Every octet that the client sent, deciphered where TLS was on."""
+        """Every byte that the client sent, deciphered where TLS was on."""
         self.received_in_clear = 0
         """How many of them came before TLS."""
         self.segments: list[bytes] = []
-        """The same octets, as each read got them."""
+        """The same bytes, as each read got them."""
         self._socket = connection
         self._server = server
         self._unread = bytearray()
@@ -136,30 +136,30 @@ class Peer:
         self.say("250 queued")
         return body
 
-    def deliver(self, octets: bytes) -> None:
-        """Sends the octets as they are, the way the server's delivery says."""
-        for count, segment in enumerate(self._server.delivery.segments(octets)):
+    def deliver(self, data: bytes) -> None:
+        """Sends the bytes as they are, the way the server's delivery says."""
+        for count, segment in enumerate(self._server.delivery.segments(data)):
             if count > 0 and self._server.delivery.split != 0:
                 time.sleep(SEGMENT_PAUSE)
             if not self._send(segment):
                 return
 
-    def dribble(self, octets: bytes, interval: float) -> None:
-        """Sends the octets for ever, one each interval (seconds), until the client closes."""
+    def dribble(self, data: bytes, interval: float) -> None:
+        """Sends the bytes for ever, one each interval (seconds), until the client closes."""
         position = 0
-        while self._send(octets[position : position + 1]):
-            position = (position + 1) % len(octets)
+        while self._send(data[position : position + 1]):
+            position = (position + 1) % len(data)
             if self._read(wait=interval) is False:
                 return
         self.drain()
 
-    def flood(self, octets: bytes) -> None:
-        """Sends the octets for ever, as fast as the client reads, until it closes."""
-        block = octets * max(1, RECEIVE_SIZE // len(octets))
+    def flood(self, data: bytes) -> None:
+        """Sends the bytes for ever, as fast as the client reads, until it closes."""
+        block = data * max(1, RECEIVE_SIZE // len(data))
         for _ in range(FLOOD_SIZE // len(block)):
             if not self._send(block):
                 return
-        raise ScriptError(f"the client took {FLOOD_SIZE} octets of {octets!r} and did not give up")
+        raise ScriptError(f"the client took {FLOOD_SIZE} bytes of {data!r} and did not give up")
 
     def expect(self, command: str | re.Pattern[bytes] = "") -> bytes:
         """Reads a command line and returns it with its CRLF.
@@ -185,18 +185,18 @@ class Peer:
         return start[:-2] + self._read_to(b"\r\n.\r\n", "the end of the message body")
 
     def read_chunk(self) -> bytes:
-        """Reads BDAT, which has to be the last of its message, and the octets that it counts."""
+        """Reads BDAT, which has to be the last of its message, and the bytes that it counts."""
         command = self.expect(BDAT)
         return self.take(int(command.split()[1]))
 
     def take(self, count: int) -> bytes:
-        """Reads so many octets."""
+        """Reads so many bytes."""
         while len(self._unread) < count:
             if not self._read():
-                raise self._error(f"expected {count} octets, {len(self._unread)} came")
-        octets = bytes(self._unread[:count])
+                raise self._error(f"expected {count} bytes, {len(self._unread)} came")
+        data = bytes(self._unread[:count])
         del self._unread[:count]
-        return octets
+        return data
 
     def expect_one_segment(self, *commands: str) -> None:
         """Reads these commands, which have to come together, and nothing with them."""
@@ -247,14 +247,14 @@ class Peer:
         self._is_tls = True
 
     def expect_handshake(self) -> None:
-        """Waits for the client to begin TLS; the octets are recorded only."""
+        """Waits for the client to begin TLS; the bytes are recorded only."""
         self._read()
         if not self._unread.startswith(TLS_HANDSHAKE):
             raise self._error("expected a TLS handshake")
         self._unread.clear()
 
     def expect_close(self) -> None:
-        """Waits, silent, for the client to close; it has to do so without another octet."""
+        """Waits, silent, for the client to close; it has to do so without another byte."""
         if self._unread or self._read():
             raise self._error(f"expected the client to close, it sent {bytes(self._unread)!r}")
 
@@ -306,15 +306,13 @@ class Peer:
             raise self._error(f"the connection was not over after {DEADLINE} s")
         return remaining
 
-    def _send(self, octets: bytes) -> bool:
-        """Whether the octets could be sent: not where the client had closed."""
+    def _send(self, data: bytes) -> bool:
+        """Whether the bytes could be sent: not where the client had closed."""
         self._socket.settimeout(self._remaining())
         try:
-            self._socket.sendall(octets)
+            self._socket.sendall(data)
         except TimeoutError:
-            raise self._error(
-                f"the client does not read, {len(octets)} octets are unsent"
-            ) from None
+            raise self._error(f"the client does not read, {len(data)} bytes are unsent") from None
         except OSError:
             return False
         return True
@@ -325,22 +323,22 @@ class Peer:
             return False
         self._socket.settimeout(self._remaining() if wait is None else wait)
         try:
-            octets = self._socket.recv(RECEIVE_SIZE)
+            data = self._socket.recv(RECEIVE_SIZE)
         except TimeoutError:
             if wait is not None:
                 return None
             raise self._error("the client neither sent anything nor closed") from None
         except OSError:
-            # A client that closes with octets unread resets the connection; a TLS alert ends it.
-            octets = b""
-        if not octets:
+            # A client that closes with bytes unread resets the connection; a TLS alert ends it.
+            data = b""
+        if not data:
             self.close()
             return False
-        self.received += octets
-        self.segments.append(octets)
+        self.received += data
+        self.segments.append(data)
         if not self._is_tls:
             self.received_in_clear = len(self.received)
-        self._unread += octets
+        self._unread += data
         return True
 
     def _read_to(self, end: bytes, what: str) -> bytes:
@@ -350,9 +348,9 @@ class Peer:
                     f"expected {what}, the client sent {bytes(self._unread)!r} and closed"
                 )
         length = self._unread.index(end) + len(end)
-        octets = bytes(self._unread[:length])
+        data = bytes(self._unread[:length])
         del self._unread[:length]
-        return octets
+        return data
 
     def _error(self, what: str) -> ScriptError:
         return ScriptError(f"{what}\nall that it sent: {bytes(self.received)!r}")
@@ -373,7 +371,7 @@ class ScriptedServer:
         window: int | None = None,
     ) -> None:
         """tls: the handshake comes before the greeting. unix: host is the path of a unix socket.
-        window: octets that the system may keep for the server, in each direction."""
+        window: bytes that the system may keep for the server, in each direction."""
         self.delivery = delivery
         # pytest's own directories have names longer than a unix socket may have.
         self._directory = tempfile.TemporaryDirectory() if unix else None
@@ -428,7 +426,7 @@ class ScriptedServer:
 
     @property
     def received(self) -> bytes:
-        """Every octet that the clients sent, deciphered where TLS was on.
+        """Every byte that the clients sent, deciphered where TLS was on.
 
         Waits for them to close: a client that keeps its connection open fails the test.
         """

@@ -310,11 +310,11 @@ class ScramServer:
         peer.deliver(f"334 {b64(self.last_message(signature))}\r\n".encode())
 
 
-whole_and_in_octets = pytest.mark.parametrize("delivery", [WHOLE, Delivery(0)], ids=str)
+whole_and_in_bytes = pytest.mark.parametrize("delivery", [WHOLE, Delivery(0)], ids=str)
 
 
 @in_tls
-@whole_and_in_octets
+@whole_and_in_bytes
 def test_case_32_to_34_honest_server(strict: Strict, delivery: Delivery) -> None:
     """What the lies below are told apart from."""
 
@@ -343,7 +343,7 @@ def expect_cancellation(peer: Peer) -> None:
 
 
 @in_tls
-@whole_and_in_octets
+@whole_and_in_bytes
 @pytest.mark.parametrize("iterations", ["1", "4294967295", "0", "-4096", "4096.0", ""])
 def test_case_32_scram_iterations(strict: Strict, iterations: str, delivery: Delivery) -> None:
     def script(peer: Peer) -> None:
@@ -356,7 +356,7 @@ def test_case_32_scram_iterations(strict: Strict, iterations: str, delivery: Del
 
 
 @in_tls
-@whole_and_in_octets
+@whole_and_in_bytes
 @pytest.mark.parametrize("nonce", ["foreign", "{}", "x{}", ""])
 def test_case_33_scram_foreign_nonce(strict: Strict, nonce: str, delivery: Delivery) -> None:
     """The server's nonce has to be the client's and something behind it."""
@@ -392,7 +392,7 @@ def test_case_34_scram_235_without_signature(
 
 
 @in_tls
-@whole_and_in_octets
+@whole_and_in_bytes
 @pytest.mark.parametrize("last_message", ["v=AAAA", "v=", "", "x=AAAA", "e=other-error"])
 def test_case_34_scram_wrong_signature(
     strict: Strict, last_message: str, delivery: Delivery

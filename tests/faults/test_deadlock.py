@@ -13,7 +13,7 @@ import pytest
 
 from csmtplib import SMTP, kernel
 from csmtplib.drive.pump import pump
-from csmtplib.kernel.transaction import LAST_STEP, Gear
+from csmtplib.kernel.transaction import LAST_STEP, Mode
 from csmtplib.protocol import limits
 from csmtplib.protocol.mail_object import MailObject
 
@@ -40,8 +40,8 @@ streaming = pytest.mark.parametrize("face", ["stream clear", "stream tls"], indi
 
 def know_all(session: StreamSession) -> None:
     """Has it known that the server can do all that it offers."""
-    for gear in Gear:
-        show_all(session.smtp._policy().host, gear)
+    for mode in Mode:
+        show_all(session.smtp._policy().host, mode)
 
 
 def narrow(sock: socket.socket) -> None:
@@ -69,7 +69,7 @@ def take_data(peer: Peer) -> None:
 
 
 def withholds_answers(room: int) -> Script:
-    """Keeps its answers until it has so many octets of them, or DATA asks for them."""
+    """Keeps its answers until it has so many bytes of them, or DATA asks for them."""
 
     def script(peer: Peer) -> None:
         peer.greet("PIPELINING")
@@ -133,8 +133,8 @@ def test_case_62_catches_who_does_not_read(certificates: Certificates) -> None:
 
 
 @streaming
-@pytest.mark.parametrize("gear", ["pipelined", "chunked"])
-def test_case_62_replies_while_messages_leave(face: Face, gear: str) -> None:
+@pytest.mark.parametrize("mode", ["pipelined", "chunked"])
+def test_case_62_replies_while_messages_leave(face: Face, mode: str) -> None:
     """Each answer is as long as a reply may be; the server reads nothing while it says one."""
     count = 12
     lines = [f"250-{'x' * 2000}"] * 20
@@ -143,7 +143,7 @@ def test_case_62_replies_while_messages_leave(face: Face, gear: str) -> None:
         peer.say(*(line.replace("250", text[:3]) for line in lines), text)
 
     def script(peer: Peer) -> None:
-        peer.greet("PIPELINING", *(["CHUNKING"] if gear == "chunked" else []))
+        peer.greet("PIPELINING", *(["CHUNKING"] if mode == "chunked" else []))
         for _ in range(count):
             peer.take_rset()
             peer.expect("MAIL FROM:")
@@ -151,7 +151,7 @@ def test_case_62_replies_while_messages_leave(face: Face, gear: str) -> None:
             for _ in range(3):
                 peer.expect("RCPT TO:")
                 answer(peer, "250 r")
-            if gear == "chunked":
+            if mode == "chunked":
                 assert peer.read_chunk() == LARGE_BODY
             else:
                 peer.expect("DATA\r\n")
@@ -205,16 +205,16 @@ def test_case_63_all_answers_at_the_end(face: Face) -> None:
 
 class _Blocked:
     """A TLS socket that takes nothing at first. OpenSSL then has a part of a record under way, and
-    wants the very same octets again: of more it may send a record and not tell."""
+    wants the very same bytes again: of more it may send a record and not tell."""
 
     def __init__(self) -> None:
         self.tried: list[bytes] = []
 
-    def send(self, octets: bytes) -> int:
-        self.tried.append(bytes(octets))
+    def send(self, data: bytes) -> int:
+        self.tried.append(bytes(data))
         if len(self.tried) % 2:
             raise ssl.SSLWantWriteError
-        return len(octets)
+        return len(data)
 
     def recv(self, size: int) -> bytes:
         raise ssl.SSLWantReadError
@@ -230,8 +230,10 @@ class _Blocked:
 
 
 def test_case_62_what_was_blocked_is_sent_again() -> None:
-    replies = kernel.ReplyBuffer(limits.REPLY_LINE_OCTETS, limits.REPLY_OCTETS)
-    pipeline = kernel.Pipeline(replies, Gear.CHUNKED, False, True, LAST_STEP[Gear.CHUNKED], 1 << 20)
+    replies = kernel.ReplyBuffer(limits.REPLY_LINE_BYTES, limits.REPLY_BYTES)
+    pipeline = kernel.Pipeline(
+        replies, Mode.CHUNKING, False, True, LAST_STEP[Mode.CHUNKING], 1 << 20
+    )
     sock = _Blocked()
     for number in range(3):
         commands = [b"MAIL FROM:<s@x.test>\r\n", b"RCPT TO:<r@x.test>\r\n"]
@@ -243,9 +245,9 @@ def test_case_62_what_was_blocked_is_sent_again() -> None:
 
 def test_case_62_a_write_is_one_record() -> None:
     """Of two, the first may be with the server while the call says that nothing was written."""
-    replies = kernel.ReplyBuffer(limits.REPLY_LINE_OCTETS, limits.REPLY_OCTETS)
+    replies = kernel.ReplyBuffer(limits.REPLY_LINE_BYTES, limits.REPLY_BYTES)
     pipeline = kernel.Pipeline(
-        replies, Gear.PIPELINED, False, True, LAST_STEP[Gear.PIPELINED], 1 << 20
+        replies, Mode.PIPELINING, False, True, LAST_STEP[Mode.PIPELINING], 1 << 20
     )
     sock = _Blocked()
     commands = [b"MAIL FROM:<s@x.test>\r\n", *[b"RCPT TO:<r@x.test>\r\n"] * 10_000]

@@ -1,5 +1,5 @@
-"""sendmail() has the same end, whatever a server answers: in the standard library, in lockstep, and
-with commands that leave together."""
+"""sendmail() has the same end, whatever a server answers: in the standard library, sequentially,
+and with commands that leave together."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ over_lmtp_too = pytest.mark.parametrize(
 
 
 def says_at(place: str, answer: bytes) -> Script:
-    """Says answer in that place; the client then has to close without another octet."""
+    """Says answer in that place; the client then has to close without another byte."""
 
     def script(peer: Peer) -> None:
         if place == "mail":
@@ -119,11 +119,9 @@ def test_case_04_silence(face: Face, place: str) -> None:
     assert SHORT_TIMEOUT <= time.monotonic() - start < TIMEOUT
 
 
-@pytest.mark.parametrize(
-    ("place", "octets"), [("greeting", b"220 wait"), ("mail", b"250-wait\r\n")]
-)
-def test_case_05_an_octet_now_and_then(
-    face: Face, place: str, octets: bytes, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("place", "data"), [("greeting", b"220 wait"), ("mail", b"250-wait\r\n")])
+def test_case_05_an_byte_now_and_then(
+    face: Face, place: str, data: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in vars(limits):
         if name.endswith("_SECONDS"):
@@ -133,7 +131,7 @@ def test_case_05_an_octet_now_and_then(
         if place == "mail":
             peer.greet()
             peer.expect("MAIL FROM:")
-        peer.dribble(octets, interval=SHORT_TIMEOUT / 10)
+        peer.dribble(data, interval=SHORT_TIMEOUT / 10)
 
     start = time.monotonic()
     with face.serve(script) as server, face:
@@ -146,15 +144,15 @@ def test_case_05_an_octet_now_and_then(
 
 @at_greeting_or_mail
 @pytest.mark.parametrize(
-    "octets",
+    "data",
     [pytest.param(b"250-more\r\n", id="case_06"), pytest.param(b"250 more", id="case_07")],
 )
-def test_case_06_07_reply_without_end(face: Face, place: str, octets: bytes) -> None:
+def test_case_06_07_reply_without_end(face: Face, place: str, data: bytes) -> None:
     def script(peer: Peer) -> None:
         if place == "mail":
             peer.greet()
             peer.expect("MAIL FROM:")
-        peer.flood(octets)
+        peer.flood(data)
 
     # The standard library has a code of its own for it.
     expected = SMTPResponseException if isinstance(face, DropIn) else SMTPServerDisconnected
@@ -222,7 +220,7 @@ def test_case_12_mixed_codes(face: Face, place: str, answer: bytes, delivery: De
 
 
 @delivered(b"550 \x00\xff no\r\n")
-def test_case_13_octets_that_are_no_text(face: Face, answer: bytes, delivery: Delivery) -> None:
+def test_case_13_bytes_that_are_no_text(face: Face, answer: bytes, delivery: Delivery) -> None:
     with face.serve(refuses_recipient(answer), delivery=delivery) as server, face:
         with pytest.raises(SMTPRecipientsRefused) as caught:
             face.open(server).sendmail(SENDER, [RECIPIENT], BODY)

@@ -134,7 +134,7 @@ def test_case_36_control_characters_in_strict_name(control: str) -> None:
 not_ascii = pytest.mark.parametrize(
     "address",
     [
-        # Narrowed to octets, the two characters are CR LF.
+        # Narrowed to bytes, the two characters are CR LF.
         pytest.param("a\u760d\u760ab@x.test", id="case_37"),
         pytest.param("\u00fc@x.test", id="case_43"),
     ],
@@ -166,13 +166,13 @@ def test_case_37_43_not_ascii_strict(strict: Strict, command: str, address: str)
 
 @not_ascii
 def test_case_37_43_smtputf8_offered(face: Face, address: str) -> None:
-    """Where it may be sent, every octet of it is UTF-8."""
+    """Where it may be sent, every byte of it is UTF-8."""
 
     def script(peer: Peer) -> None:
         peer.greet("8BITMIME", "SMTPUTF8")
-        octets = peer.expect("MAIL FROM:<")
-        assert octets[len("MAIL FROM:") :].startswith(b"<%s> " % address.encode())
-        assert b"SMTPUTF8" in octets.upper()
+        data = peer.expect("MAIL FROM:<")
+        assert data[len("MAIL FROM:") :].startswith(b"<%s> " % address.encode())
+        assert b"SMTPUTF8" in data.upper()
         peer.say("250 sender ok")
         assert peer.expect("RCPT TO:<").endswith(b"<%s>\r\n" % address.encode())
         peer.say("250 recipient ok")
@@ -249,12 +249,12 @@ def test_case_38_dropin_bytes_gain_dots_only(drop_in: DropIn) -> None:
     assert on_the_wire(drop_in, *bodies) == [*bodies.values()]
 
 
-def chunkings(octets: bytes) -> Iterator[list[bytes]]:
-    """Every way to cut octets into chunks."""
-    for count in range(len(octets)):
-        for cuts in itertools.combinations(range(1, len(octets)), count):
-            borders = [0, *cuts, len(octets)]
-            yield [octets[a:b] for a, b in itertools.pairwise(borders)]
+def chunkings(data: bytes) -> Iterator[list[bytes]]:
+    """Every way to cut bytes into chunks."""
+    for count in range(len(data)):
+        for cuts in itertools.combinations(range(1, len(data)), count):
+            borders = [0, *cuts, len(data)]
+            yield [data[a:b] for a, b in itertools.pairwise(borders)]
 
 
 @pytest.mark.parametrize("body", [b"a\r\n.\r\nb", b".\r\n.\r", b"\r\n.\r\n", b"a\n.\r.\r\r\n."])

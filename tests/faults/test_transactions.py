@@ -18,8 +18,8 @@ from csmtplib import (
     SMTPSenderRefused,
     SMTPServerDisconnected,
 )
-from csmtplib.kernel.transaction import Gear, Step
-from csmtplib.protocol import switches
+from csmtplib.kernel.transaction import Mode, Step
+from csmtplib.protocol import extension_policy
 from csmtplib.protocol.mail_object import MailObject
 
 from ..protocol.serving import show_all
@@ -49,7 +49,7 @@ LARGE_BODY = (b"x" * 76 + b"\r\n") * 20_000
 ACCEPTED, REJECTED, DEFERRED, IN_DOUBT = "accepted", "rejected", "deferred", "in doubt"
 
 # What a server offers, for each way to send.
-GEARS = {"lockstep": (), "pipelined": ("PIPELINING",), "chunked": ("PIPELINING", "CHUNKING")}
+MODES = {"sequential": (), "pipelined": ("PIPELINING",), "chunked": ("PIPELINING", "CHUNKING")}
 
 every_face = pytest.mark.parametrize(
     "face",
@@ -63,8 +63,8 @@ by_lmtp = pytest.mark.parametrize(
     "face", ["drop-in unix", "strict unix", "stream unix"], indirect=True
 )
 streaming = pytest.mark.parametrize("face", ["stream clear", "stream tls"], indirect=True)
-every_gear = pytest.mark.parametrize("gear", GEARS)
-with_data = pytest.mark.parametrize("gear", ["lockstep", "pipelined"])
+every_mode = pytest.mark.parametrize("mode", MODES)
+with_data = pytest.mark.parametrize("mode", ["sequential", "pipelined"])
 
 
 def opened(face: Face, server: ScriptedServer, *, timeout: float = TIMEOUT) -> Session:
@@ -112,33 +112,33 @@ def assert_usable(session: Session) -> None:
     assert_told(session, [RECIPIENT], [ACCEPTED], {})
 
 
-def take_envelope(peer: Peer, gear: str, *answers: str) -> None:
+def take_envelope(peer: Peer, mode: str, *answers: str) -> None:
     """Takes MAIL, RCPT for each answer but the first, and DATA where it is to come with them.
 
-    MAIL and RCPT are answered like that; in lockstep at once, otherwise when all are there.
+    MAIL and RCPT are answered like that; sequentially at once, otherwise when all are there.
     """
     commands = ["MAIL FROM:", *(["RCPT TO:"] * (len(answers) - 1))]
     for command, answer in zip(commands, answers, strict=True):
         peer.expect(command)
-        if gear == "lockstep":
+        if mode == "sequential":
             peer.say(answer)
-    if gear == "pipelined":
+    if mode == "pipelined":
         peer.expect("DATA\r\n")
-    if gear != "lockstep":
+    if mode != "sequential":
         peer.say(*answers)
 
 
-def take_message(peer: Peer, gear: str, recipients: int = 1) -> bytes:
-    """Takes a message with its end, by whatever the gear has for it, and does not answer that."""
-    take_envelope(peer, gear, "250 sender ok", *["250 recipient ok"] * recipients)
-    return take_content(peer, gear)
+def take_message(peer: Peer, mode: str, recipients: int = 1) -> bytes:
+    """Takes a message with its end, by whatever the mode has for it, and does not answer that."""
+    take_envelope(peer, mode, "250 sender ok", *["250 recipient ok"] * recipients)
+    return take_content(peer, mode)
 
 
-def take_content(peer: Peer, gear: str) -> bytes:
+def take_content(peer: Peer, mode: str) -> bytes:
     """Takes what follows an envelope that was taken, up to the message's end."""
-    if gear == "chunked":
+    if mode == "chunked":
         return peer.read_chunk()
-    if gear == "lockstep":
+    if mode == "sequential":
         peer.expect("DATA\r\n")
     peer.say("354 go on")
     return peer.read_body()
@@ -185,12 +185,12 @@ def test_case_45_some_recipients(face: Face, answer: bytes, delivery: Delivery) 
 
 
 @every_face
-@every_gear
-def test_case_45_in_every_gear(face: Face, gear: str) -> None:
+@every_mode
+def test_case_45_in_every_mode(face: Face, mode: str) -> None:
     def script(peer: Peer) -> None:
-        peer.greet(*GEARS[gear])
-        take_envelope(peer, gear, "250 s", "250 a", "550 b", "250 c")
-        assert take_content(peer, gear) == (BODY if gear == "chunked" else ENDED_BODY)
+        peer.greet(*MODES[mode])
+        take_envelope(peer, mode, "250 s", "250 a", "550 b", "250 c")
+        assert take_content(peer, mode) == (BODY if mode == "chunked" else ENDED_BODY)
         peer.say("250 queued")
 
     with face.serve(script) as server, face:
@@ -200,26 +200,26 @@ def test_case_45_in_every_gear(face: Face, gear: str) -> None:
 
 
 @by_results
-@every_gear
+@every_mode
 @pytest.mark.parametrize("refusal", ["452 too many", "552 too many"])
-def test_case_46_the_rest_in_another_transaction(face: Face, gear: str, refusal: str) -> None:
+def test_case_46_the_rest_in_another_transaction(face: Face, mode: str, refusal: str) -> None:
     recipients = [f"r{i}@x.test" for i in range(105)]
     envelopes: list[list[bytes]] = []
 
     def script(peer: Peer) -> None:
-        peer.greet(*GEARS[gear])
-        take_envelope(peer, gear, "250 s", *["250 ok"] * 100, *[refusal] * 5)
-        take_content(peer, gear)
+        peer.greet(*MODES[mode])
+        take_envelope(peer, mode, "250 s", *["250 ok"] * 100, *[refusal] * 5)
+        take_content(peer, mode)
         peer.say("250 queued")
-        if gear == "chunked":
+        if mode == "chunked":
             peer.expect("RSET\r\n")
             peer.expect("MAIL FROM:")
             envelopes.append([peer.expect("RCPT TO:") for _ in range(5)])
             peer.say("250 reset", "250 s", *["250 ok"] * 4, "550 no")
             peer.read_chunk()
         else:
-            take_envelope(peer, gear, "250 s", *["250 ok"] * 4, "550 no")
-            take_content(peer, gear)
+            take_envelope(peer, mode, "250 s", *["250 ok"] * 4, "550 no")
+            take_content(peer, mode)
         peer.say("250 queued too")
 
     with face.serve(script) as server, face:
@@ -231,14 +231,14 @@ def test_case_46_the_rest_in_another_transaction(face: Face, gear: str, refusal:
 
 
 @pytest.mark.parametrize("face", ["drop-in clear", "drop-in tls"], indirect=True)
-@every_gear
-def test_case_46_is_the_callers_in_the_drop_in(face: Face, gear: str) -> None:
+@every_mode
+def test_case_46_is_the_callers_in_the_drop_in(face: Face, mode: str) -> None:
     recipients = [f"r{i}@x.test" for i in range(102)]
 
     def script(peer: Peer) -> None:
-        peer.greet(*GEARS[gear])
-        take_envelope(peer, gear, "250 s", *["250 ok"] * 100, "452 too many", "552 too many")
-        take_content(peer, gear)
+        peer.greet(*MODES[mode])
+        take_envelope(peer, mode, "250 s", *["250 ok"] * 100, "452 too many", "552 too many")
+        take_content(peer, mode)
         peer.say("250 queued")
 
     with face.serve(script) as server, face:
@@ -247,14 +247,14 @@ def test_case_46_is_the_callers_in_the_drop_in(face: Face, gear: str) -> None:
 
 
 @by_results
-@every_gear
-def test_case_46_all_are_too_many(face: Face, gear: str) -> None:
+@every_mode
+def test_case_46_all_are_too_many(face: Face, mode: str) -> None:
     """It is not tried for ever."""
 
     def script(peer: Peer) -> None:
-        peer.greet(*GEARS[gear])
-        take_envelope(peer, gear, "250 s", "452 later", "452 later", "552 later")
-        if gear == "pipelined":
+        peer.greet(*MODES[mode])
+        take_envelope(peer, mode, "250 s", "452 later", "452 later", "552 later")
+        if mode == "pipelined":
             peer.say("503 no recipients")
         expect_rset(peer)
 
@@ -342,13 +342,13 @@ def test_case_49_nobody_and_no_data(face: Face, answer: bytes, delivery: Deliver
 
 
 @every_face
-@pytest.mark.parametrize("gear", ["lockstep", "chunked"])
-def test_case_49_nobody_and_data_is_not_asked_for(face: Face, gear: str) -> None:
+@pytest.mark.parametrize("mode", ["sequential", "chunked"])
+def test_case_49_nobody_and_data_is_not_asked_for(face: Face, mode: str) -> None:
     def script(peer: Peer) -> None:
-        peer.greet(*GEARS[gear])
-        take_envelope(peer, gear, "250 s", "550 a", "450 b")
+        peer.greet(*MODES[mode])
+        take_envelope(peer, mode, "250 s", "550 a", "450 b")
         expect_rset(peer)
-        take_message(peer, gear)
+        take_message(peer, mode)
         peer.say("250 queued")
 
     with face.serve(script) as server, face:
@@ -446,20 +446,20 @@ def test_case_51_queued_before_it_is_sent(face: Face, answer: bytes, delivery: D
 
 
 @every_face
-@every_gear
+@every_mode
 @pytest.mark.parametrize("split", [None, 0, 4])
-def test_case_52_refused_in_the_midst(face: Face, gear: str, split: int | None) -> None:
-    if isinstance(face, DropIn) and gear == "lockstep":
+def test_case_52_refused_in_the_midst(face: Face, mode: str, split: int | None) -> None:
+    if isinstance(face, DropIn) and mode == "sequential":
         pytest.skip("this is as in the standard library: the body is sent by one call")
 
     def script(peer: Peer) -> None:
-        peer.greet(*GEARS[gear])
-        take_envelope(peer, gear, "250 s", "250 r")
-        if gear == "chunked":
+        peer.greet(*MODES[mode])
+        take_envelope(peer, mode, "250 s", "250 r")
+        if mode == "chunked":
             peer.expect("BDAT")
-        elif gear == "lockstep":
+        elif mode == "sequential":
             peer.expect("DATA\r\n")
-        if gear != "chunked":
+        if mode != "chunked":
             peer.say("354 go on")
         peer.take(1000)
         peer.deliver(b"552 too large\r\n")
@@ -477,11 +477,11 @@ def test_case_52_refused_in_the_midst(face: Face, gear: str, split: int | None) 
 @every_face
 @with_data
 @pytest.mark.parametrize("how", ["RST", "FIN"])
-def test_case_53_lost_before_the_end(face: Face, gear: str, how: str) -> None:
+def test_case_53_lost_before_the_end(face: Face, mode: str, how: str) -> None:
     def script(peer: Peer) -> None:
-        peer.greet(*GEARS[gear])
-        take_envelope(peer, gear, "250 s", "250 r")
-        if gear == "lockstep":
+        peer.greet(*MODES[mode])
+        take_envelope(peer, mode, "250 s", "250 r")
+        if mode == "sequential":
             peer.expect("DATA\r\n")
         peer.say("354 go on")
         peer.take(1000)
@@ -500,7 +500,7 @@ def test_case_53_lost_before_the_end(face: Face, gear: str, how: str) -> None:
 @pytest.mark.parametrize("how", ["RST", "FIN"])
 def test_case_53_lost_in_a_chunk(face: Face, how: str) -> None:
     def script(peer: Peer) -> None:
-        peer.greet(*GEARS["chunked"])
+        peer.greet(*MODES["chunked"])
         take_envelope(peer, "chunked", "250 s", "250 r")
         peer.expect("BDAT")
         peer.take(1000)
@@ -516,12 +516,12 @@ def test_case_53_lost_in_a_chunk(face: Face, how: str) -> None:
 
 
 @every_face
-@every_gear
+@every_mode
 @pytest.mark.parametrize("how", ["RST", "FIN", "end"])
-def test_case_54_no_answer_but_the_end(face: Face, gear: str, how: str) -> None:
+def test_case_54_no_answer_but_the_end(face: Face, mode: str, how: str) -> None:
     def script(peer: Peer) -> None:
-        peer.greet(*GEARS[gear])
-        take_message(peer, gear, len(THREE))
+        peer.greet(*MODES[mode])
+        take_message(peer, mode, len(THREE))
         {"RST": peer.reset, "FIN": peer.close, "end": peer.end}[how]()
 
     with face.serve(script) as server, face:
@@ -532,12 +532,12 @@ def test_case_54_no_answer_but_the_end(face: Face, gear: str, how: str) -> None:
 
 
 @every_face
-@every_gear
-def test_case_54_but_who_was_refused_is_told(face: Face, gear: str) -> None:
+@every_mode
+def test_case_54_but_who_was_refused_is_told(face: Face, mode: str) -> None:
     def script(peer: Peer) -> None:
-        peer.greet(*GEARS[gear])
-        take_envelope(peer, gear, "250 s", "250 a", "550 b", "450 c")
-        take_content(peer, gear)
+        peer.greet(*MODES[mode])
+        take_envelope(peer, mode, "250 s", "250 a", "550 b", "450 c")
+        take_content(peer, mode)
         peer.close()
 
     with face.serve(script) as server, face:
@@ -553,12 +553,12 @@ GARBAGE = [
 ]
 
 
-def doubts(face: Face, gear: str, answer: bytes, delivery: Delivery) -> None:
+def doubts(face: Face, mode: str, answer: bytes, delivery: Delivery) -> None:
     """Sends a message; nobody can tell from this answer whether it was accepted."""
 
     def script(peer: Peer) -> None:
-        peer.greet(*GEARS[gear])
-        take_message(peer, gear)
+        peer.greet(*MODES[mode])
+        take_message(peer, mode)
         peer.deliver(answer)
         peer.expect_close()
 
@@ -575,20 +575,20 @@ def test_case_55_garbage_for_an_answer(face: Face, answer: bytes, delivery: Deli
 
 
 @every_face
-@pytest.mark.parametrize("gear", ["lockstep", "chunked"])
+@pytest.mark.parametrize("mode", ["sequential", "chunked"])
 @pytest.mark.parametrize("answer", GARBAGE)
-def test_case_55_in_every_gear(face: Face, gear: str, answer: bytes) -> None:
-    doubts(face, gear, answer, WHOLE)
+def test_case_55_in_every_mode(face: Face, mode: str, answer: bytes) -> None:
+    doubts(face, mode, answer, WHOLE)
 
 
 @every_face
-@every_gear
-def test_case_55_no_code_at_all(face: Face, gear: str) -> None:
+@every_mode
+def test_case_55_no_code_at_all(face: Face, mode: str) -> None:
     """The drop-in reports it as the standard library does, and reads nothing into what follows."""
 
     def script(peer: Peer) -> None:
-        peer.greet(*GEARS[gear])
-        take_message(peer, gear)
+        peer.greet(*MODES[mode])
+        take_message(peer, mode)
         peer.say("garbage", "250 ok")
         peer.drain()
 
@@ -601,11 +601,11 @@ def test_case_55_no_code_at_all(face: Face, gear: str) -> None:
 
 
 @every_face
-@every_gear
-def test_case_56_no_answer(face: Face, gear: str) -> None:
+@every_mode
+def test_case_56_no_answer(face: Face, mode: str) -> None:
     def script(peer: Peer) -> None:
-        peer.greet(*GEARS[gear])
-        take_message(peer, gear)
+        peer.greet(*MODES[mode])
+        take_message(peer, mode)
         peer.expect_close()
 
     start = time.monotonic()
@@ -618,11 +618,11 @@ def test_case_56_no_answer(face: Face, gear: str) -> None:
 
 
 @every_face
-@every_gear
-def test_case_57_quit_is_not_answered(face: Face, gear: str) -> None:
+@every_mode
+def test_case_57_quit_is_not_answered(face: Face, mode: str) -> None:
     def script(peer: Peer) -> None:
-        peer.greet(*GEARS[gear])
-        take_message(peer, gear)
+        peer.greet(*MODES[mode])
+        take_message(peer, mode)
         peer.say("250 queued")
         peer.expect("QUIT\r\n")
         peer.reset()
@@ -646,7 +646,7 @@ def test_case_57_quit_is_not_answered(face: Face, gear: str) -> None:
 @delivered(b"452 full\r\n")
 def test_case_58_chunk_refused(face: Face, answer: bytes, delivery: Delivery) -> None:
     def script(peer: Peer) -> None:
-        peer.greet(*GEARS["chunked"])
+        peer.greet(*MODES["chunked"])
         assert take_message(peer, "chunked") == BODY
         peer.deliver(answer)
         expect_rset(peer)
@@ -667,13 +667,13 @@ def test_case_59_chunks_are_not_known(face: Face, answer: bytes, delivery: Deliv
     """The message may have been taken for commands, so the connection is done with."""
 
     def first(peer: Peer) -> None:
-        peer.greet(*GEARS["chunked"])
+        peer.greet(*MODES["chunked"])
         take_message(peer, "chunked")
         peer.deliver(answer)
         peer.expect_close()
 
     def second(peer: Peer) -> None:
-        peer.greet(*GEARS["chunked"])
+        peer.greet(*MODES["chunked"])
         accept_pipelined(peer)
 
     with face.serve(first, second, delivery=delivery) as server, face:
@@ -689,7 +689,7 @@ def test_case_59_of_a_server_that_knows_them(face: Face, answer: bytes, delivery
     """It may be about what was sent early, until it comes again where nothing was."""
 
     def script(peer: Peer) -> None:
-        peer.greet(*GEARS["chunked"])
+        peer.greet(*MODES["chunked"])
         accept_chunked(peer)
         peer.take_rset()  # where it is the same pipeline
         peer.expect("MAIL FROM:")
@@ -698,7 +698,7 @@ def test_case_59_of_a_server_that_knows_them(face: Face, answer: bytes, delivery
         assert peer.read_chunk() == BODY
         peer.deliver(answer)
         expect_rset(peer)
-        take_envelope(peer, "lockstep", "250 s", "250 r")
+        take_envelope(peer, "sequential", "250 s", "250 r")
         if isinstance(face, DropIn):
             peer.expect("DATA\r\n")
         else:
@@ -727,7 +727,7 @@ def in_flight(
     before each, and then says all the answers: to RSET, MAIL, RCPT, BDAT."""
 
     def script(peer: Peer) -> None:
-        peer.greet(*GEARS["chunked"])
+        peer.greet(*MODES["chunked"])
         assert take_message(peer, "chunked") == b"0\r\n" + BODY
         peer.say("250 queued")
         for number, _ in enumerate(answers, 1):
@@ -735,8 +735,8 @@ def in_flight(
             peer.expect("MAIL FROM:")
             peer.expect("RCPT TO:")
             assert peer.read_chunk() == b"%d\r\n" % number + BODY
-        octets = "".join(f"{each}\r\n" for one in answers for each in one).encode()
-        peer.deliver(octets)
+        data = "".join(f"{each}\r\n" for one in answers for each in one).encode()
+        peer.deliver(data)
         then(peer)
 
     return script
@@ -745,8 +745,8 @@ def in_flight(
 def states_of(session: Session, *mails: MailObject, is_known: bool = True) -> list[str]:
     """What becomes of a stream of messages; to a server that has shown what it can do before."""
     assert isinstance(session, StreamSession)
-    for gear in Gear if is_known else ():
-        show_all(session.smtp._policy().host, gear)
+    for mode in Mode if is_known else ():
+        show_all(session.smtp._policy().host, mode)
     results = session.results(*mails)
     assert [result.mail for result in results] == list(mails)
     return [result.outcomes[0].state.value for result in results]
@@ -842,7 +842,7 @@ def test_case_60_the_last_had_not_left(face: Face, how: str) -> None:
     """A large message waits for the answers to its RCPT, so it is safe to send again."""
 
     def script(peer: Peer) -> None:
-        peer.greet(*GEARS["chunked"])
+        peer.greet(*MODES["chunked"])
         take_message(peer, "chunked")
         peer.say("250 queued")
         for _ in range(2):
@@ -874,7 +874,7 @@ def test_case_60_the_last_had_not_left(face: Face, how: str) -> None:
 @pytest.mark.parametrize("how", ["RST", "end"])
 def test_case_60_the_last_had_left_in_part(face: Face, how: str) -> None:
     def script(peer: Peer) -> None:
-        peer.greet(*GEARS["chunked"])
+        peer.greet(*MODES["chunked"])
         take_message(peer, "chunked")
         peer.say("250 queued")
         peer.expect("RSET\r\n")
@@ -964,15 +964,15 @@ def test_case_60_stream_of_data_lost(face: Face, how: str) -> None:
 
 @every_face
 @pytest.mark.parametrize(
-    ("gear", "place"),
+    ("mode", "place"),
     [
-        (gear, place)
-        for gear in GEARS
+        (mode, place)
+        for mode in MODES
         for place in ("mail", "rcpt", "data", "content")
-        if (gear, place) != ("chunked", "data")
+        if (mode, place) != ("chunked", "data")
     ],
 )
-def test_421_is_no_doubt(face: Face, gear: str, place: str) -> None:
+def test_421_is_no_doubt(face: Face, mode: str, place: str) -> None:
     """What the server closes the session by is an answer."""
     replies, by_drop_in = {
         "mail": (["421 bye"], SMTPSenderRefused),
@@ -982,20 +982,20 @@ def test_421_is_no_doubt(face: Face, gear: str, place: str) -> None:
     }[place]
 
     def script(peer: Peer) -> None:
-        peer.greet(*GEARS[gear])
+        peer.greet(*MODES[mode])
         if place == "content":
-            take_envelope(peer, gear, *replies)
-            take_content(peer, gear)
+            take_envelope(peer, mode, *replies)
+            take_content(peer, mode)
             peer.say("421 bye")
         else:
-            commands = ["MAIL FROM:", *["RCPT TO:"] * 3, *["DATA\r\n"] * (gear != "chunked")]
+            commands = ["MAIL FROM:", *["RCPT TO:"] * 3, *["DATA\r\n"] * (mode != "chunked")]
             for number, command in enumerate(commands):
-                if gear == "lockstep" and number == len(replies):
+                if mode == "sequential" and number == len(replies):
                     break
                 peer.expect(command)
-                if gear == "lockstep":
+                if mode == "sequential":
                     peer.say(replies[number])
-            if gear != "lockstep":
+            if mode != "sequential":
                 peer.say(*replies)
         peer.end()
 
@@ -1021,10 +1021,10 @@ def lmtp_states(face: Face, script: Script, delivery: Delivery, states: list[str
 @by_lmtp
 @with_data
 @delivered(b"250 a\r\n550 b\r\n")
-def test_case_61_each_recipient(face: Face, gear: str, answer: bytes, delivery: Delivery) -> None:
+def test_case_61_each_recipient(face: Face, mode: str, answer: bytes, delivery: Delivery) -> None:
     def script(peer: Peer) -> None:
-        peer.greet(*GEARS[gear])
-        take_message(peer, gear, len(THREE))
+        peer.greet(*MODES[mode])
+        take_message(peer, mode, len(THREE))
         peer.deliver(answer)
         peer.end()
 
@@ -1034,10 +1034,10 @@ def test_case_61_each_recipient(face: Face, gear: str, answer: bytes, delivery: 
 @by_lmtp
 @with_data
 @pytest.mark.parametrize("last", ["250 c", "450 c", "421 c"])
-def test_case_61_all_answered(face: Face, gear: str, last: str) -> None:
+def test_case_61_all_answered(face: Face, mode: str, last: str) -> None:
     def script(peer: Peer) -> None:
-        peer.greet(*GEARS[gear])
-        take_message(peer, gear, len(THREE))
+        peer.greet(*MODES[mode])
+        take_message(peer, mode, len(THREE))
         peer.say("250 a", "550 b", last)
         if last.startswith("421"):
             peer.end()
@@ -1058,11 +1058,11 @@ def test_case_61_all_answered(face: Face, gear: str, last: str) -> None:
 
 @by_lmtp
 @with_data
-def test_case_61_only_who_was_accepted_is_answered_for(face: Face, gear: str) -> None:
+def test_case_61_only_who_was_accepted_is_answered_for(face: Face, mode: str) -> None:
     def script(peer: Peer) -> None:
-        peer.greet(*GEARS[gear])
-        take_envelope(peer, gear, "250 s", "250 a", "550 b", "250 c")
-        take_content(peer, gear)
+        peer.greet(*MODES[mode])
+        take_envelope(peer, mode, "250 s", "250 a", "550 b", "250 c")
+        take_content(peer, mode)
         peer.say("450 a", "250 c")
 
     with face.serve(script) as server, face:
@@ -1097,43 +1097,43 @@ def test_case_64_pix(face: Face, answer: bytes, delivery: Delivery) -> None:
 @pytest.mark.parametrize("offer", ["pipelined", "chunked"])
 def test_case_65_second_command_is_lost(face: Face, offer: str) -> None:
     def loses_the_second(peer: Peer) -> None:
-        peer.greet(*GEARS[offer])
+        peer.greet(*MODES[offer])
         peer.expect("MAIL FROM:")
         peer.say("250 s")
         peer.drain()
 
     def takes_one_at_a_time(peer: Peer) -> None:
-        peer.greet(*GEARS[offer])
-        take_message(peer, "lockstep")
+        peer.greet(*MODES[offer])
+        take_message(peer, "sequential")
         peer.say("250 queued")
 
     with face.serve(loses_the_second, takes_one_at_a_time) as server, face:
         session = opened(face, server, timeout=SHORT_TIMEOUT / 2)
         assert_told(session, [RECIPIENT], [DEFERRED], SMTPServerDisconnected)
         assert face.is_closed
-        (host,) = switches._hosts.values()
-        assert host.limit(Gear.PIPELINED) == Step.SEQUENTIAL
+        (host,) = extension_policy._hosts.values()
+        assert host.limit(Mode.PIPELINING) == Step.ALONE
         assert_usable(opened(face, server))
 
 
 @pytest.mark.parametrize("face", ["drop-in clear", "strict clear", "stream clear"], indirect=True)
-@every_gear
+@every_mode
 @pytest.mark.parametrize("answers", [0, 3])
-def test_case_65_is_not_learnt_from_silence(face: Face, gear: str, answers: int) -> None:
+def test_case_65_is_not_learnt_from_silence(face: Face, mode: str, answers: int) -> None:
     """A server that answers nothing, or has answered all but the end, has lost no command."""
 
     def script(peer: Peer) -> None:
-        peer.greet(*GEARS[gear])
+        peer.greet(*MODES[mode])
         if answers:
-            take_message(peer, gear)
+            take_message(peer, mode)
         peer.drain()
 
     with face.serve(script) as server, face:
         session = opened(face, server, timeout=SHORT_TIMEOUT / 2)
         state = IN_DOUBT if answers else DEFERRED
         assert_told(session, [RECIPIENT], [state], SMTPServerDisconnected)
-        (host,) = switches._hosts.values()
-        assert host.limit(Gear.PIPELINED) > Step.SEQUENTIAL
+        (host,) = extension_policy._hosts.values()
+        assert host.limit(Mode.PIPELINING) > Step.ALONE
 
 
 @pytest.mark.parametrize("face", ["drop-in clear", "strict clear", "stream clear"], indirect=True)
@@ -1180,7 +1180,7 @@ def test_case_66_whole_transactions(face: Face) -> None:
     transaction = ["MAIL", "RCPT", "BDAT", "", *BODY.decode().splitlines(True)]
 
     def script(peer: Peer) -> None:
-        peer.greet(*GEARS["chunked"])
+        peer.greet(*MODES["chunked"])
         peer.expect_one_segment(*transaction, *["RSET\r\n", *transaction] * 3)
         peer.say(*OK[1:], *OK * 3)
 
@@ -1203,7 +1203,7 @@ def test_case_66_what_an_unknown_server_gets(face: Face) -> None:
 
     def by_chunks(peer: Peer) -> None:
         transaction = ["MAIL", "RCPT", "BDAT", "", *BODY.decode().splitlines(True)]
-        peer.greet(*GEARS["chunked"])
+        peer.greet(*MODES["chunked"])
         peer.expect_one_segment("MAIL", "RCPT")
         peer.say("250 s", "250 r")
         peer.read_chunk()

@@ -1,4 +1,4 @@
-/* libFuzzer target: the body encoder and the survey.
+/* libFuzzer target: the body encoder and the scan.
  *
  * Input: a byte that chooses the changes, two bytes that choose the chunks, and the body. */
 #include <assert.h>
@@ -32,19 +32,19 @@ static size_t decode(uint8_t *wire, size_t count)
 }
 
 /* Encodes a chunk in both ways, and appends it to wire. */
-static size_t encode(csmtp_body *body, const uint8_t *octets, size_t count, uint8_t *wire)
+static size_t encode(csmtp_body *body, const uint8_t *bytes, size_t count, uint8_t *wire)
 {
     csmtp_body scalar = *body, skipped = *body;
-    size_t growth = csmtp_body_growth(body, octets, count);
-    assert(growth == csmtp_body_growth_scalar(body, octets, count));
+    size_t growth = csmtp_body_growth(body, bytes, count);
+    assert(growth == csmtp_body_growth_scalar(body, bytes, count));
     uint8_t *out = exact_room(count + growth), *out_scalar = exact_room(count + growth);
-    assert(csmtp_body_encode(body, octets, count, out) == count + growth);
-    assert(csmtp_body_encode_scalar(&scalar, octets, count, out_scalar) == count + growth);
+    assert(csmtp_body_encode(body, bytes, count, out) == count + growth);
+    assert(csmtp_body_encode_scalar(&scalar, bytes, count, out_scalar) == count + growth);
     assert(same(out, count + growth, out_scalar, count + growth));
-    csmtp_body_skip(&skipped, octets, count);
+    csmtp_body_skip(&skipped, bytes, count);
     assert(body->last == scalar.last && body->ended == scalar.ended);
     assert(body->last == skipped.last && body->ended == skipped.ended);
-    assert(growth > 0 || same(out, count, octets, count));
+    assert(growth > 0 || same(out, count, bytes, count));
     if (count + growth > 0)
         memcpy(wire, out, count + growth);
     free(out_scalar);
@@ -52,16 +52,16 @@ static size_t encode(csmtp_body *body, const uint8_t *octets, size_t count, uint
     return count + growth;
 }
 
-static void check_survey(const uint8_t *octets, size_t count, size_t cut)
+static void check_scan(const uint8_t *bytes, size_t count, size_t cut)
 {
-    csmtp_body_survey survey, scalar, expected = reference_survey(octets, count);
-    csmtp_body_survey_init(&survey);
-    csmtp_body_survey_add(&survey, octets, cut);
-    csmtp_body_survey_add(&survey, octets + cut, count - cut);
-    csmtp_body_survey_init(&scalar);
-    csmtp_body_survey_add_scalar(&scalar, octets, count);
-    assert(survey.longest_line == expected.longest_line && survey.line == expected.line);
-    assert(survey.has_nul == expected.has_nul && survey.has_8bit == expected.has_8bit);
+    csmtp_body_scan scan, scalar, expected = reference_scan(bytes, count);
+    csmtp_body_scan_init(&scan);
+    csmtp_body_scan_add(&scan, bytes, cut);
+    csmtp_body_scan_add(&scan, bytes + cut, count - cut);
+    csmtp_body_scan_init(&scalar);
+    csmtp_body_scan_add_scalar(&scalar, bytes, count);
+    assert(scan.longest_line == expected.longest_line && scan.line == expected.line);
+    assert(scan.has_nul == expected.has_nul && scan.has_8bit == expected.has_8bit);
     assert(scalar.longest_line == expected.longest_line && scalar.line == expected.line);
     assert(scalar.has_nul == expected.has_nul && scalar.has_8bit == expected.has_8bit);
 }
@@ -76,15 +76,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint64_t random = (uint64_t)data[1] << 8 | data[2] | 1 << 16;
     size_t longest_chunk = 1 + next_random(&random) % 1024;
     size_t count = size - 3;
-    uint8_t *octets = exact_copy(data + 3, count);
+    uint8_t *bytes = exact_copy(data + 3, count);
     uint8_t *expected = exact_room(4 * count + 5);
-    size_t expected_length = reference_body(what, octets, count, expected);
+    size_t expected_length = reference_body(what, bytes, count, expected);
 
     uint8_t *wire = exact_room(expected_length);
     csmtp_body whole;
     csmtp_body_init(&whole, what);
-    assert(csmtp_body_growth(&whole, octets, count) + count <= expected_length);
-    size_t length = encode(&whole, octets, count, wire);
+    assert(csmtp_body_growth(&whole, bytes, count) + count <= expected_length);
+    size_t length = encode(&whole, bytes, count, wire);
     uint8_t end[5];
     size_t end_length = csmtp_body_finish(&whole, end);
     assert(length + end_length == expected_length);
@@ -97,7 +97,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (size_t done = 0; done < count;) {
         size_t chunk = next_random(&random) % (longest_chunk + 1);
         chunk = chunk < count - done ? chunk : count - done;
-        uint8_t *copy = exact_copy(octets + done, chunk);
+        uint8_t *copy = exact_copy(bytes + done, chunk);
         assert(csmtp_body_growth(&chunked, copy, chunk) + chunk <= expected_length - length);
         length += encode(&chunked, copy, chunk, wire + length);
         free(copy);
@@ -111,7 +111,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (what == (CSMTP_BODY_CRLF | CSMTP_BODY_DOTS)) {
         /* A server reads the body with corrected line ends, and one at its end. */
         uint8_t *lines = exact_room(2 * count + 2);
-        size_t lines_length = reference_line_ends(octets, count, lines);
+        size_t lines_length = reference_line_ends(bytes, count, lines);
         if (lines_length > 0 && lines[lines_length - 1] != '\n') {
             lines[lines_length++] = '\r';
             lines[lines_length++] = '\n';
@@ -120,9 +120,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         assert(length != SIZE_MAX && same(wire, length, lines, lines_length));
         free(lines);
     }
-    check_survey(octets, count, random % (count + 1));
+    check_scan(bytes, count, random % (count + 1));
     free(wire);
     free(expected);
-    free(octets);
+    free(bytes);
     return 0;
 }

@@ -9,14 +9,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    uint8_t *octets = exact_copy(data, size);
-    size_t control = csmtp_find_control(octets, size);
-    bool is_plain = csmtp_is_plain_address(octets, size);
-    assert(control == reference_find_control(octets, size));
-    assert(is_plain == reference_is_plain_address(octets, size));
+    uint8_t *bytes = exact_copy(data, size);
+    size_t control = csmtp_find_control(bytes, size);
+    bool is_plain = csmtp_is_plain_address(bytes, size);
+    assert(control == reference_find_control(bytes, size));
+    assert(is_plain == reference_is_plain_address(bytes, size));
     /* A plain address can't end its command, nor the path around it. */
     assert(!is_plain || control == size);
-    assert(!is_plain || (!memchr(octets, '>', size) && !memchr(octets, ' ', size)));
-    free(octets);
+    assert(!is_plain || (!memchr(bytes, '>', size) && !memchr(bytes, ' ', size)));
+    free(bytes);
     return 0;
 }

@@ -1,9 +1,9 @@
 /* libFuzzer target: the pipeline and the receive buffer, with a server that sends anything.
  *
  * Input: two bytes that choose the session, then bytes that each choose the next step: push, write
- * so much, hand it over without knowing what was written, send a reply, drop what is settled, fail.
- * A model that knows nothing of the pipeline reads the commands that are sent and the replies that
- * come. */
+ * so much, hand it over without knowing what was written, send a reply, drop what is completed,
+ * fail. A model that knows nothing of the pipeline reads the commands that are sent and the replies
+ * that come. */
 #include <assert.h>
 
 #include "check.h"
@@ -51,14 +51,14 @@ typedef struct {
 typedef struct {
     csmtp_pipeline pipeline;
     csmtp_receive receive;
-    csmtp_gear gear;
+    csmtp_mode mode;
     csmtp_step proof, limit;
     bool lmtp, strict, is_released, in_doubt;
     bool is_open; /* BDAT has been sent, and no RSET since */
     size_t large;
 
     message messages[MESSAGES];
-    size_t pushed, begun, settled;
+    size_t pushed, begun, completed;
 
     uint8_t stream[STREAM]; /* everything that was to be sent so far */
     size_t emitted, parsed, written, handed;
@@ -93,7 +93,7 @@ static void ask(model *model, command command, message *message, size_t index)
 {
     assert(model->asked < ANSWERS);
     model->expected[model->asked++] = (expected){command, message, index, model->parsed};
-    bool is_sequential = model->gear == CSMTP_LOCKSTEP || (message && message->is_retried);
+    bool is_sequential = model->mode == CSMTP_SEQUENTIAL || (message && message->is_retried);
     assert(!is_sequential || model->asked - model->answered == 1);
 }
 
@@ -119,7 +119,7 @@ static message *next_or_again(model *model)
         assert(++model->begun <= model->pushed);
         return &model->messages[model->begun - 1];
     }
-    for (size_t number = model->settled + 1; number <= model->begun; number++) {
+    for (size_t number = model->completed + 1; number <= model->begun; number++) {
         snprintf(line, sizeof line, "%zu\r\n", number);
         if (takes(model, line)) {
             take_again(model, &model->messages[number - 1]);
@@ -169,7 +169,7 @@ static void take_line(model *model)
         return;
     }
     assert(message->named == message->recipients);
-    if (model->gear == CSMTP_CHUNKED) {
+    if (model->mode == CSMTP_CHUNKING) {
         bool is_streamed = model->pipeline.steps.proof >= CSMTP_FLIGHT && !message->is_retried &&
                            model->limit >= CSMTP_WHOLE && message->count <= model->large;
         assert(is_streamed ||
@@ -201,7 +201,8 @@ static void look(model *model)
     static csmtp_chunk chunks[CHUNKS];
     const csmtp_pipeline *pipeline = &model->pipeline;
     if (pipeline->fault) {
-        assert(csmtp_pipeline_want(pipeline) == 0 && pipeline->count == 0 && pipeline->octets == 0);
+        assert(csmtp_pipeline_want(pipeline) == 0 && pipeline->count == 0 &&
+               pipeline->byte_count == 0);
         assert(csmtp_pipeline_gather(pipeline, chunks, CHUNKS, SIZE_MAX) == 0);
         return;
     }
@@ -213,8 +214,8 @@ static void look(model *model)
     for (size_t i = 0; i < filled; i++) {
         assert(chunks[i].count > 0 && place + chunks[i].count <= STREAM);
         for (size_t k = 0; k < chunks[i].count; k++, place++) {
-            assert(place >= model->emitted || model->stream[place] == chunks[i].octets[k]);
-            model->stream[place] = chunks[i].octets[k];
+            assert(place >= model->emitted || model->stream[place] == chunks[i].bytes[k]);
+            model->stream[place] = chunks[i].bytes[k];
         }
     }
     assert(filled < CHUNKS && place >= model->emitted);
@@ -228,29 +229,29 @@ static void look(model *model)
     assert(csmtp_pipeline_phase(pipeline) < CSMTP_PHASES);
 }
 
-static void write_octets(model *model, size_t max_octets, size_t max_chunks)
+static void write_bytes(model *model, size_t max_bytes, size_t max_chunks)
 {
     csmtp_chunk chunks[CHUNKS];
     if (model->pipeline.fault) {
         /* A driver that was writing still reports it. */
-        csmtp_pipeline_wrote(&model->pipeline, max_octets < STREAM ? max_octets : STREAM);
+        csmtp_pipeline_wrote(&model->pipeline, max_bytes < STREAM ? max_bytes : STREAM);
         return;
     }
-    size_t filled = csmtp_pipeline_gather(&model->pipeline, chunks, max_chunks, max_octets);
+    size_t filled = csmtp_pipeline_gather(&model->pipeline, chunks, max_chunks, max_bytes);
     size_t count = 0;
     for (size_t i = 0; i < filled; i++) {
-        assert(memcmp(model->stream + model->written + count, chunks[i].octets,
+        assert(memcmp(model->stream + model->written + count, chunks[i].bytes,
                       chunks[i].count) == 0);
         count += chunks[i].count;
     }
-    assert(filled <= max_chunks && count <= max_octets);
+    assert(filled <= max_chunks && count <= max_bytes);
     model->written += count;
     model->handed = model->written;
     csmtp_pipeline_wrote(&model->pipeline, count);
 }
 
 /* Hands bytes to a system that does not report yet how many it has taken. */
-static void hand_octets(model *model, size_t count)
+static void hand_bytes(model *model, size_t count)
 {
     size_t left = model->emitted - model->written;
     if (count > left)
@@ -274,7 +275,7 @@ static bool is_amidst(const model *model, const expected *head)
         return false;
     size_t begins = head->message->begins;
     char line[64];
-    if (model->gear == CSMTP_CHUNKED)
+    if (model->mode == CSMTP_CHUNKING)
         begins -= (size_t)snprintf(line, sizeof line, "BDAT %zu LAST\r\n", head->message->count);
     return model->written > begins;
 }
@@ -337,7 +338,7 @@ static void note_reply(model *model, int code, size_t text)
     assert((fault == CSMTP_CLOSED) == (code == 421));
     assert(!is_sound || !model->strict || (code >= 200 && code <= 599));
     message *message = head->message;
-    bool is_unknown = is_content && model->gear == CSMTP_CHUNKED && model->proof < CSMTP_FLIGHT &&
+    bool is_unknown = is_content && model->mode == CSMTP_CHUNKING && model->proof < CSMTP_FLIGHT &&
                       message->accepted > 0 && message->finals == 0 && code >= 500 && code <= 504;
     assert((fault == CSMTP_NO_CHUNKING) == is_unknown);
     if (is_unknown)
@@ -369,8 +370,8 @@ static void note_reply(model *model, int code, size_t text)
             return;
         message->content_code = code;
         message->content_text = text;
-        assert(!is_success || model->pipeline.steps.proof > CSMTP_SEQUENTIAL ||
-               model->pipeline.steps.limit == CSMTP_SEQUENTIAL);
+        assert(!is_success || model->pipeline.steps.proof > CSMTP_ALONE ||
+               model->pipeline.steps.limit == CSMTP_ALONE);
         message->finals++;
         if (model->lmtp && message->accepted > 1) {
             note_final(message, code, text);
@@ -411,13 +412,13 @@ static void check_begun(model *model)
 
 /* Receives the first bytes of a reply, or all of it, from the network; text is the number that is
  * its text, or 0. */
-static void say(model *model, const uint8_t *octets, size_t count, size_t text)
+static void say(model *model, const uint8_t *bytes, size_t count, size_t text)
 {
     uint8_t *room = csmtp_receive_reserve(&model->receive, count);
-    memcpy(room, octets, count);
+    memcpy(room, bytes, count);
     model->receive.end += count;
     assert(count <= sizeof model->inbox - model->received);
-    memcpy(model->inbox + model->received, octets, count);
+    memcpy(model->inbox + model->received, bytes, count);
     model->received += count;
 
     int code = -1;
@@ -434,7 +435,7 @@ static void say(model *model, const uint8_t *octets, size_t count, size_t text)
         assert(found == status);
         code = -1;
         csmtp_receive_drop(&model->receive, used);
-        csmtp_pipeline_book(&model->pipeline, code, octets, count);
+        csmtp_pipeline_book(&model->pipeline, code, bytes, count);
     } else if (status != CSMTP_REPLY_DONE) {
         assert(found == status);
         model->in_doubt = true;
@@ -473,7 +474,7 @@ static void push(model *model, size_t recipients, size_t letters)
     message->begins = message->ends = SIZE_MAX;
     char text[CONTENT] = "T";
     memset(text + 1, 't', letters);
-    bool is_chunked = model->gear == CSMTP_CHUNKED;
+    bool is_chunked = model->mode == CSMTP_CHUNKING;
     if (is_chunked && letters == 0)
         text[0] = 0;
     message->text = strlen(text);
@@ -512,33 +513,33 @@ static bool has_left(const model *model, const message *message)
     if (message->ends == SIZE_MAX)
         return false;
     size_t left = model->handed > model->written ? model->handed : model->written;
-    if (model->gear == CSMTP_CHUNKED)
+    if (model->mode == CSMTP_CHUNKING)
         return left >= message->ends;
     return left > message->begins + message->text;
 }
 
-static void check_settled(model *model, const csmtp_message *settled)
+static void check_completed(model *model, const csmtp_message *completed)
 {
-    message *message = &model->messages[model->settled++];
-    assert(settled->tag == &message->released[0] && settled->owner == &message->released[1]);
+    message *message = &model->messages[model->completed++];
+    assert(completed->tag == &message->released[0] && completed->owner == &message->released[1]);
     bool is_sound = !model->pipeline.fault;
     bool is_all_there = message->ends <= model->written;
-    if (settled->doubted && !message->is_retried && model->strict) {
+    if (completed->doubted && !message->is_retried && model->strict) {
         /* It is not known what its refusal was about, as it was not sent again. */
-        assert(!is_sound && settled->stage == CSMTP_LOST && settled->own_replies == 0);
+        assert(!is_sound && completed->stage == CSMTP_LOST && completed->own_replies == 0);
         return;
     }
-    assert(settled->retried == message->is_retried);
-    bool is_each_answered = settled->own_replies == settled->recipient_count;
+    assert(completed->retried == message->is_retried);
+    bool is_each_answered = completed->own_replies == completed->recipient_count;
     /* A 421 for one recipient closed the connection, while others have no reply yet. */
     bool is_closed_between = model->lmtp && message->finals > 0 &&
                              message->finals < message->accepted && message->content_code == 421;
     bool in_doubt = (model->in_doubt && has_left(model, message)) || is_closed_between;
     assert(!is_closed_between || model->pipeline.fault == CSMTP_CLOSED);
     /* Without strict, an LMTP server may have accepted its recipients, and answers for each. */
-    assert(!message->mail_refused || settled->stage == CSMTP_MAIL ||
+    assert(!message->mail_refused || completed->stage == CSMTP_MAIL ||
            (model->lmtp && !model->strict && (is_each_answered || is_closed_between)));
-    switch (settled->stage) {
+    switch (completed->stage) {
     case CSMTP_LOST:
         assert(!is_sound && !in_doubt);
         break;
@@ -557,15 +558,15 @@ static void check_settled(model *model, const csmtp_message *settled)
     default:
         if (is_each_answered)
             break;
-        assert(message->accepted > 0 && (is_all_there || settled->reply.code >= 400));
-        check_reply(model, &settled->reply, message->content_code, message->content_text);
+        assert(message->accepted > 0 && (is_all_there || completed->reply.code >= 400));
+        check_reply(model, &completed->reply, message->content_code, message->content_text);
         break;
     }
-    if (settled->stage > CSMTP_IN_DOUBT && !is_each_answered)
-        check_reply(model, &settled->reply, settled->reply.code, 0);
+    if (completed->stage > CSMTP_IN_DOUBT && !is_each_answered)
+        check_reply(model, &completed->reply, completed->reply.code, 0);
     size_t own_replies = 0;
-    for (size_t i = 0; i < settled->recipient_count; i++) {
-        const csmtp_recipient *recipient = &settled->recipients[i];
+    for (size_t i = 0; i < completed->recipient_count; i++) {
+        const csmtp_recipient *recipient = &completed->recipients[i];
         assert((recipient->stage == CSMTP_CONTENT) == message->is_final[i]);
         if (recipient->stage == CSMTP_LOST)
             continue;
@@ -576,15 +577,15 @@ static void check_settled(model *model, const csmtp_message *settled)
                     message->texts[i]);
         assert(is_refusal ? !message->is_accepted[i] : message->is_accepted[i] && is_all_there);
     }
-    assert(own_replies == settled->own_replies);
+    assert(own_replies == completed->own_replies);
 }
 
 static void take(model *model, size_t count)
 {
-    const csmtp_message *settled;
-    while (count-- > 0 && (settled = csmtp_pipeline_settled(&model->pipeline))) {
-        message *message = &model->messages[model->settled];
-        check_settled(model, settled);
+    const csmtp_message *completed;
+    while (count-- > 0 && (completed = csmtp_pipeline_completed(&model->pipeline))) {
+        message *message = &model->messages[model->completed];
+        check_completed(model, completed);
         csmtp_pipeline_drop(&model->pipeline, release_tag_or_owner);
         assert(message->released[0] == 1 && message->released[1] == 1);
         free(message->content);
@@ -611,10 +612,10 @@ static void do_next(model *model, const uint8_t **data, const uint8_t *end)
         push(model, 1 + number % RECIPIENTS, number / RECIPIENTS);
         break;
     case 1:
-        write_octets(model, number, 1 + number % 3);
+        write_bytes(model, number, 1 + number % 3);
         break;
     case 2:
-        write_octets(model, SIZE_MAX, CHUNKS);
+        write_bytes(model, SIZE_MAX, CHUNKS);
         break;
     case 3:
         /* Bytes of the input, up to the end of a line. */
@@ -645,15 +646,15 @@ static void do_next(model *model, const uint8_t **data, const uint8_t *end)
             fail(model, number % 2);
         } else if (number < 8) {
             model->is_released = true;
-            csmtp_pipeline_release(&model->pipeline);
+            csmtp_pipeline_send_content(&model->pipeline);
         } else if (number < 16) {
             csmtp_step step = (csmtp_step)(number % 4);
-            csmtp_pipeline_learn(&model->pipeline, number < 12 ? step : CSMTP_SEQUENTIAL,
+            csmtp_pipeline_learn(&model->pipeline, number < 12 ? step : CSMTP_ALONE,
                                  number < 12 ? CSMTP_NEXT : step);
         } else if (number < 24) {
-            write_octets(model, number, CHUNKS);
+            write_bytes(model, number, CHUNKS);
         } else {
-            hand_octets(model, number < 31 ? number - 24 : SIZE_MAX);
+            hand_bytes(model, number < 31 ? number - 24 : SIZE_MAX);
         }
         break;
     }
@@ -668,14 +669,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 2 || size > 1000)
         return 0;
     memset(&model, 0, sizeof model);
-    model.gear = (csmtp_gear)(data[0] % 3);
+    model.mode = (csmtp_mode)(data[0] % 3);
     model.lmtp = data[0] & 64;
     model.strict = data[0] & 128;
-    model.limit = csmtp_last_step(model.gear);
-    model.proof = data[1] & 1 ? model.limit : CSMTP_SEQUENTIAL;
+    model.limit = csmtp_last_step(model.mode);
+    model.proof = data[1] & 1 ? model.limit : CSMTP_ALONE;
     model.large = data[1] & 2 ? data[1] >> 5 : SIZE_MAX;
     csmtp_receive_init(&model.receive, MAX_LINE, MAX_REPLY);
-    csmtp_pipeline_init(&model.pipeline, &model.receive, model.gear, model.lmtp, model.strict,
+    csmtp_pipeline_init(&model.pipeline, &model.receive, model.mode, model.lmtp, model.strict,
                         model.proof, model.large);
     bool leaves_some = data[1] & 4;
     const uint8_t *end = data + size;
@@ -686,7 +687,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         fail(&model, true);
         look(&model);
         take(&model, SIZE_MAX);
-        assert(model.settled == model.pushed);
+        assert(model.completed == model.pushed);
     }
     csmtp_pipeline_free(&model.pipeline, release_tag_or_owner);
     csmtp_receive_free(&model.receive);

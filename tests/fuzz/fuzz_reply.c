@@ -31,24 +31,24 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     size_t max_line = data[0], max_reply = 4 * (size_t)data[1];
     uint64_t random = data[2] | 1 << 8;
-    const uint8_t *octets = data + 3;
+    const uint8_t *bytes = data + 3;
     size_t count = size - 3;
-    check_join(octets, count);
+    check_join(bytes, count);
 
     for (;;) {
         int code = -1;
         size_t used = 0;
         csmtp_reply_status expected =
-            reference_reply(octets, count, max_line, max_reply, &code, &used);
+            reference_reply(bytes, count, max_line, max_reply, &code, &used);
 
         csmtp_reply_scan whole, chunked;
         csmtp_reply_scan_init(&whole);
-        assert(csmtp_reply_find(&whole, octets, count, max_line, max_reply) == expected);
+        assert(csmtp_reply_find(&whole, bytes, count, max_line, max_reply) == expected);
 
         csmtp_reply_scan_init(&chunked);
         csmtp_reply_status status = CSMTP_REPLY_MORE;
         for (size_t received = 0;;) {
-            uint8_t *copy = exact_copy(octets, received);
+            uint8_t *copy = exact_copy(bytes, received);
             status = csmtp_reply_find(&chunked, copy, received, max_line, max_reply);
             free(copy);
             if (status != CSMTP_REPLY_MORE || received == count)
@@ -67,9 +67,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         assert((is_too_long ? whole.searched : whole.line) == used);
         if (expected != CSMTP_REPLY_DONE)
             return 0;
-        assert(whole.code == code && used > 0 && octets[used - 1] == '\n');
-        check_join(octets, used);
-        octets += used;
+        assert(whole.code == code && used > 0 && bytes[used - 1] == '\n');
+        check_join(bytes, used);
+        bytes += used;
         count -= used;
     }
 }

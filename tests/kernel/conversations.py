@@ -6,11 +6,11 @@ import itertools
 from dataclasses import dataclass, field
 
 from csmtplib.kernel.errors import ReplyError
-from csmtplib.kernel.transaction import Gear, Stage, Want
+from csmtplib.kernel.transaction import Mode, Stage, Want
 
 from .talking import EVERYTHING, Core, Talk
 
-LOCKSTEP, PIPELINED, CHUNKED = Gear
+SEQUENTIAL, PIPELINING, CHUNKING = Mode
 
 OK: tuple[object, ...] = (Stage.CONTENT, (250, b"queued"), {})
 
@@ -18,12 +18,12 @@ OK: tuple[object, ...] = (Stage.CONTENT, (250, b"queued"), {})
 @dataclass
 class Case:
     """A conversation. Each group of lines that begin with ">" is all that the client sends when it
-    has heard what stands before; "! release" lets content leave."""
+    has heard what stands before; "! send content" lets content leave."""
 
     name: str
     script: str
     results: list[tuple[object, ...]]
-    gear: Gear = PIPELINED
+    mode: Mode = PIPELINING
     messages: list[list[str]] = field(default_factory=lambda: [["r"]])
     failure: tuple[type[ReplyError], str, bytes] | None = None
     pieces: bool = True  # may what the server says come in pieces?
@@ -44,7 +44,7 @@ def told(reply: str) -> tuple[int, bytes]:
 
 
 # What is sent for a message, with what is answered by a server that takes it.
-LOCKSTEP_TALK = """
+SEQUENTIAL_TALK = """
 > MAIL FROM:<s>
 < 250 ok
 > RCPT TO:<r>
@@ -55,7 +55,7 @@ LOCKSTEP_TALK = """
 > .
 < 250 queued
 """
-PIPELINED_TALK = """
+PIPELINING_TALK = """
 > MAIL FROM:<s>
 > RCPT TO:<r>
 > DATA
@@ -66,7 +66,7 @@ PIPELINED_TALK = """
 > .
 < 250 queued
 """
-CHUNKED_TALK = """
+CHUNKING_TALK = """
 > MAIL FROM:<s>
 > RCPT TO:<r>
 < 250 ok
@@ -99,7 +99,7 @@ def converse(core: Core, case: Case, piece: int = EVERYTHING) -> Talk:
     """Plays a case, and returns the talk that it was."""
     talk = Talk(
         core,
-        case.gear,
+        case.mode,
         lmtp=case.lmtp,
         strict=case.strict,
         proved=case.proved,
@@ -107,21 +107,21 @@ def converse(core: Core, case: Case, piece: int = EVERYTHING) -> Talk:
     )
     for number, recipients in enumerate(case.messages):
         talk.push(number, recipients, case.text)
-    for mark, octets in groups(case.script):
+    for mark, data in groups(case.script):
         if mark == ">":
             assert talk.pipeline.want() & Want.WRITE
-            assert talk.sent(piece=piece) == octets
+            assert talk.sent(piece=piece) == data
         elif mark == "!":
             assert talk.pipeline.want() == Want.NOTHING
             assert talk.sent() == b""
-            talk.pipeline.release()
+            talk.pipeline.send_content()
         else:
-            talk.hear(octets, piece)
+            talk.hear(data, piece)
     assert talk.pipeline.want() == Want.NOTHING
     assert talk.sent() == b""
-    assert (len(talk.pipeline), talk.pipeline.octets) == (0, 0)
+    assert (len(talk.pipeline), talk.pipeline.byte_count) == (0, 0)
     assert talk.told() == [(number, *result) for number, result in enumerate(case.results)]
     assert talk.told() == []
     failure = talk.pipeline.failure
-    assert case.failure == (failure and (type(failure), failure.reason, failure.octets))
+    assert case.failure == (failure and (type(failure), failure.reason, failure.data))
     return talk

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from csmtplib.kernel.transaction import LAST_STEP, Gear
+from csmtplib.kernel.transaction import LAST_STEP, Mode
 
 if TYPE_CHECKING:
-    from csmtplib.kernel.transaction import Settled
+    from csmtplib.kernel.transaction import Completed
 
 EVERYTHING = 1 << 30
 
@@ -33,7 +33,7 @@ class Talk:
     def __init__(
         self,
         core: Core,
-        gear: Gear,
+        mode: Mode,
         *,
         lmtp: bool = False,
         strict: bool = True,
@@ -41,14 +41,14 @@ class Talk:
         large: int = 1 << 20,
     ) -> None:
         self.core = core
-        self.gear = gear
+        self.mode = mode
         self.replies = core.kernels.ReplyBuffer(8192, 65536)
         self.pipeline: Any = core.pipelines.Pipeline(
-            self.replies, gear, lmtp, strict, LAST_STEP[gear] if proved else 0, large
+            self.replies, mode, lmtp, strict, LAST_STEP[mode] if proved else 0, large
         )
 
     def content(self, *chunks: bytes) -> Any:
-        return self.core.pipelines.Content(chunks, self.gear != Gear.CHUNKED)
+        return self.core.pipelines.Content(chunks, self.mode != Mode.CHUNKING)
 
     def push(
         self, tag: object = "m", recipients: Sequence[str] = ("r",), text: bytes = b"text\r\n"
@@ -68,6 +68,6 @@ class Talk:
             self.replies.feed(said[start : start + piece])
             self.pipeline.receive()
 
-    def told(self) -> list[Settled]:
-        settled: list[Settled] = self.pipeline.take()
-        return settled
+    def told(self) -> list[Completed]:
+        completed: list[Completed] = self.pipeline.take()
+        return completed

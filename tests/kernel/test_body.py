@@ -17,9 +17,7 @@ from .conftest import TWINS, compares_twins
 fix_eols = smtplib._fix_eols  # type: ignore[attr-defined]
 quote_periods = smtplib._quote_periods  # type: ignore[attr-defined]
 
-SHORT = [
-    bytes(octets) for length in range(9) for octets in itertools.product(b"\r\n.a", repeat=length)
-]
+SHORT = [bytes(data) for length in range(9) for data in itertools.product(b"\r\n.a", repeat=length)]
 pieces = st.sampled_from(
     [b"\r\n", b"\n", b"\r", b".", b"a", b"\r\n.\r\n", b"x" * 80, b"\xff", b"\0"]
 )
@@ -28,8 +26,8 @@ bodies = st.lists(pieces, max_size=200).map(b"".join) | st.binary(max_size=500)
 
 def on_the_wire(body: bytes) -> bytes:
     """Encode a body with the functions of the stdlib."""
-    octets: bytes = quote_periods(fix_eols(body.decode("latin-1")).encode("latin-1"))
-    return octets + (b".\r\n" if not octets or octets.endswith(b"\r\n") else b"\r\n.\r\n")
+    data: bytes = quote_periods(fix_eols(body.decode("latin-1")).encode("latin-1"))
+    return data + (b".\r\n" if not data or data.endswith(b"\r\n") else b"\r\n.\r\n")
 
 
 def encode(kernels: ModuleType, *chunks: bytes) -> bytes:
@@ -93,9 +91,9 @@ def test_both_implementations_encode_chunks_alike(body: bytes, cut: int) -> None
 
 
 @given(body=bodies)
-def test_survey(kernels: ModuleType, body: bytes) -> None:
+def test_scan(kernels: ModuleType, body: bytes) -> None:
     lines = body.replace(b"\r", b"\n").split(b"\n")
-    assert kernels.survey(body) == (max(map(len, lines)), b"\0" in body, max(body, default=0) > 127)
+    assert kernels.scan(body) == (max(map(len, lines)), b"\0" in body, max(body, default=0) > 127)
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
@@ -103,12 +101,12 @@ def test_any_type_of_buffer(kernels: ModuleType, kind: type) -> None:
     body = b".a\r\n..b\n.\r"
     assert kernels.quote_periods(kind(body)) == quote_periods(body)
     assert encode(kernels, kind(body)) == on_the_wire(body)
-    assert kernels.survey(kind(body)) == kernels.survey(body)
+    assert kernels.scan(kind(body)) == kernels.scan(body)
 
 
 @pytest.mark.parametrize("wrong", ["text", 5, None])
 def test_other_types_than_buffers_are_refused(kernels: ModuleType, wrong: object) -> None:
-    for function in (kernels.quote_periods, kernels.survey, kernels.BodyEncoder().encode):
+    for function in (kernels.quote_periods, kernels.scan, kernels.BodyEncoder().encode):
         with pytest.raises(TypeError):
             function(wrong)
 
@@ -133,4 +131,4 @@ def test_large_bodies_while_other_threads_run(kernels: ModuleType) -> None:
     assert results == [expected] * 4
     assert kernels.fix_eols(body.decode()) == fix_eols(body.decode())
     assert kernels.quote_periods(body) == quote_periods(body)
-    assert kernels.survey(body) == (5, False, False)
+    assert kernels.scan(body) == (5, False, False)

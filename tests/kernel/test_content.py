@@ -14,15 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from csmtplib.kernel import _python_pipeline
-from csmtplib.kernel.transaction import Gear
+from csmtplib.kernel.transaction import Mode
 
 from ..requirements import needs_reference_counts
 from .talking import Core, Talk
 from .test_body import bodies, fix_eols, on_the_wire
 
-SHORT = [
-    bytes(octets) for length in range(7) for octets in itertools.product(b"\r\n.a", repeat=length)
-]
+SHORT = [bytes(data) for length in range(7) for data in itertools.product(b"\r\n.a", repeat=length)]
 
 
 def chunkings(text: bytes) -> Iterator[list[bytes]]:
@@ -35,20 +33,20 @@ def chunkings(text: bytes) -> Iterator[list[bytes]]:
 
 def whole_lines(text: bytes) -> bytes:
     """Return a text with CR LF at the end of each line, including the last one."""
-    octets: bytes = fix_eols(text.decode("latin-1")).encode("latin-1")
-    return octets if not octets or octets.endswith(b"\r\n") else octets + b"\r\n"
+    data: bytes = fix_eols(text.decode("latin-1")).encode("latin-1")
+    return data if not data or data.endswith(b"\r\n") else data + b"\r\n"
 
 
 def encoded(core: Core, text: bytes, dots: bool) -> bytes:
     encoder = core.kernels.BodyEncoder(dots)
-    octets: bytes = encoder.encode(text) + encoder.finish()
-    return octets
+    data: bytes = encoder.encode(text) + encoder.finish()
+    return data
 
 
 def facts(content: Any) -> tuple[int, int, int, bool, bool]:
     """Return everything that is known of a content except its bytes."""
     return (
-        content.octets,
+        content.byte_count,
         content.size,
         content.longest_line,
         content.has_nul,
@@ -57,23 +55,23 @@ def facts(content: Any) -> tuple[int, int, int, bool, bool]:
 
 
 def expected_facts(core: Core, text: bytes, dots: bool) -> tuple[int, int, int, bool, bool]:
-    octets = len(on_the_wire(text) if dots else whole_lines(text))
-    return octets, len(whole_lines(text)), *core.kernels.survey(text)
+    byte_count = len(on_the_wire(text) if dots else whole_lines(text))
+    return byte_count, len(whole_lines(text)), *core.kernels.scan(text)
 
 
 def sent(core: Core, *contents: Any) -> list[bytes]:
     """Return what a pipeline sends of contents, in the mode that streams: there it sends content
     unasked, announces the size, and leaves dots to the caller."""
-    talk = Talk(core, Gear.CHUNKED, proved=True)
+    talk = Talk(core, Mode.CHUNKING, proved=True)
     for content in contents:
         talk.pipeline.push(None, [b"M", b"R"], content)
     stream, found = talk.sent(), []
     for number, content in enumerate(contents):
-        command = b"MRBDAT %d LAST\r\n" % content.octets
+        command = b"MRBDAT %d LAST\r\n" % content.byte_count
         head = b"RSET\r\n" + command if number else command
         assert stream.startswith(head)
-        found.append(stream[len(head) : len(head) + content.octets])
-        stream = stream[len(head) + content.octets :]
+        found.append(stream[len(head) : len(head) + content.byte_count])
+        stream = stream[len(head) + content.byte_count :]
     assert not stream
     return found
 
@@ -90,7 +88,7 @@ def test_short_texts_in_every_chunking(core: Core, dots: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "octets", "size", "terminator"),
+    ("text", "byte_count", "size", "terminator"),
     [
         # RFC 1870 section 5 counts neither the dots that are added nor the terminator.
         (b"", 3, 0, 0),
@@ -102,9 +100,11 @@ def test_short_texts_in_every_chunking(core: Core, dots: bool) -> None:
         (b"a\n\n.b", 13, 9, 8),
     ],
 )
-def test_size_with_dots(core: Core, text: bytes, octets: int, size: int, terminator: int) -> None:
+def test_size_with_dots(
+    core: Core, text: bytes, byte_count: int, size: int, terminator: int
+) -> None:
     content = core.pipelines.Content([text], True)
-    assert (content.octets, content.size, content.terminator) == (octets, size, terminator)
+    assert (content.byte_count, content.size, content.terminator) == (byte_count, size, terminator)
     # Everything from there on ends the message, and nothing before.
     wire = on_the_wire(text)
     assert wire[terminator:] in (b".\r\n", b"\n.\r\n", b"\r\n.\r\n")
@@ -113,9 +113,9 @@ def test_size_with_dots(core: Core, text: bytes, octets: int, size: int, termina
 @pytest.mark.parametrize("text", [b"", b".", b"a", b"a\r", b"a\n", b"a\r\n", b"\0" * 50])
 def test_size_without_dots(core: Core, text: bytes) -> None:
     content = core.pipelines.Content([text], False)
-    assert content.octets == content.size == len(whole_lines(text))
+    assert content.byte_count == content.size == len(whole_lines(text))
     # Its size is announced, so it is complete with its last byte; an empty one before its first.
-    assert content.terminator == content.octets - 1
+    assert content.terminator == content.byte_count - 1
 
 
 @pytest.mark.parametrize("dots", [True, False])
@@ -132,7 +132,7 @@ def test_bytes_that_are_sent_as_they_are(core: Core, end: bytes) -> None:
     content = core.pipelines.Content(chunks, True, end)
     text = b"".join(chunks)
     assert sent(core, content) == [text + end]
-    assert content.octets == len(text) + len(end)
+    assert content.byte_count == len(text) + len(end)
     assert content.terminator == len(text)
     # Not determined.
     assert facts(content)[1:] == (0, 0, False, False)
@@ -141,7 +141,7 @@ def test_bytes_that_are_sent_as_they_are(core: Core, end: bytes) -> None:
 def test_a_chunk_that_is_sent_as_it_is(core: Core) -> None:
     content = core.pipelines.Content([b".a\r", b"b"], False, b"")
     assert sent(core, content) == [b".a\rb"]
-    assert (content.octets, content.terminator) == (4, 3)
+    assert (content.byte_count, content.terminator) == (4, 3)
 
 
 @pytest.mark.parametrize("dots", [True, False])

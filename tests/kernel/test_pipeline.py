@@ -18,16 +18,16 @@ from csmtplib.kernel.errors import (
     ReplyUnexpected,
     SessionClosed,
 )
-from csmtplib.kernel.transaction import Gear, Phase, Stage, Step, Want
+from csmtplib.kernel.transaction import Mode, Phase, Stage, Step, Want
 
 from .conversations import (
-    CHUNKED,
-    CHUNKED_TALK,
-    LOCKSTEP,
-    LOCKSTEP_TALK,
+    CHUNKING,
+    CHUNKING_TALK,
     OK,
-    PIPELINED,
-    PIPELINED_TALK,
+    PIPELINING,
+    PIPELINING_TALK,
+    SEQUENTIAL,
+    SEQUENTIAL_TALK,
     WHOLE_TALK,
     Case,
     converse,
@@ -46,8 +46,8 @@ NO_BDAT = "the server does not know BDAT"
 
 CASES = [
     # Messages that are accepted; test_steps.py has what is sent early.
-    Case("lockstep", LOCKSTEP_TALK, [OK], LOCKSTEP),
-    Case("lockstep, twice", LOCKSTEP_TALK * 2, [OK, OK], LOCKSTEP, [["r"], ["r"]]),
+    Case("sequential", SEQUENTIAL_TALK, [OK], SEQUENTIAL),
+    Case("sequential, twice", SEQUENTIAL_TALK * 2, [OK, OK], SEQUENTIAL, [["r"], ["r"]]),
     Case(
         "pipelined, not proving by a refusal",
         """
@@ -63,7 +63,7 @@ CASES = [
         < 554 spam
         < 250 reset
         """
-        + PIPELINED_TALK,
+        + PIPELINING_TALK,
         [refused(Stage.CONTENT, "554 spam"), OK],
         messages=[["r"], ["r"]],
     ),
@@ -78,15 +78,15 @@ CASES = [
         < 250 queued
         """,
         [OK],
-        CHUNKED,
+        CHUNKING,
         proved=True,
         text=b"",
     ),
     Case(
         "a large message waits for its recipients",
-        CHUNKED_TALK,
+        CHUNKING_TALK,
         [OK],
-        CHUNKED,
+        CHUNKING,
         proved=True,
         large=5,
     ),
@@ -94,7 +94,7 @@ CASES = [
         "a message as large as may be does not wait",
         WHOLE_TALK,
         [OK],
-        CHUNKED,
+        CHUNKING,
         proved=True,
         large=6,
     ),
@@ -109,13 +109,13 @@ CASES = [
         < 250 reset
         """,
         [(Stage.RCPT, None, {0: (Stage.RCPT, (550, b"no"))})],
-        CHUNKED,
+        CHUNKING,
         proved=True,
         large=5,
     ),
     # Refusals.
     Case(
-        "lockstep, MAIL refused",
+        "sequential, MAIL refused",
         """
         > MAIL FROM:<s>
         < 550 no
@@ -123,7 +123,7 @@ CASES = [
         < 250 reset
         """,
         [refused(Stage.MAIL, "550 no")],
-        LOCKSTEP,
+        SEQUENTIAL,
     ),
     Case(
         "MAIL refused",
@@ -176,7 +176,7 @@ CASES = [
         < 250 reset
         """,
         [refused(Stage.MAIL, "452 full"), OK],
-        CHUNKED,
+        CHUNKING,
         [["r"], ["r"]],
         proved=True,
     ),
@@ -201,7 +201,7 @@ CASES = [
         messages=[["a", "b", "c"]],
     ),
     Case(
-        "all recipients refused, in lockstep",
+        "all recipients refused, sequentially",
         """
         > MAIL FROM:<s>
         < 250 ok
@@ -220,7 +220,7 @@ CASES = [
             (Stage.RCPT, None, {0: (Stage.RCPT, (550, b"no")), 1: (Stage.RCPT, (452, b"full"))}),
             refused(Stage.MAIL, "550 no"),
         ],
-        LOCKSTEP,
+        SEQUENTIAL,
         [["a", "b"], ["r"]],
     ),
     Case(
@@ -273,14 +273,14 @@ CASES = [
     ),
     Case(
         "the content refused",
-        PIPELINED_TALK.replace("250 queued", "554 spam"),
+        PIPELINING_TALK.replace("250 queued", "554 spam"),
         [refused(Stage.CONTENT, "554 spam")],
     ),
     Case(
         "a chunk refused: the transaction may be open still",
-        CHUNKED_TALK.replace("250 queued", "554 spam") + "> RSET\n< 250 reset" + CHUNKED_TALK,
+        CHUNKING_TALK.replace("250 queued", "554 spam") + "> RSET\n< 250 reset" + CHUNKING_TALK,
         [refused(Stage.CONTENT, "554 spam"), OK],
-        CHUNKED,
+        CHUNKING,
         [["r"], ["r"]],
     ),
     Case(
@@ -306,7 +306,7 @@ CASES = [
         < 250 reset
         """,
         [refused(Stage.CONTENT, "452 full"), OK],
-        CHUNKED,
+        CHUNKING,
         [["r"], ["r"]],
         proved=True,
     ),
@@ -324,7 +324,7 @@ CASES = [
         < 250 reset
         """,
         [refused(Stage.CONTENT, "452 full")],
-        CHUNKED,
+        CHUNKING,
         proved=True,
     ),
     Case(
@@ -341,16 +341,16 @@ CASES = [
         < 250 reset
         """,
         [(Stage.RCPT, None, {0: (Stage.RCPT, (550, b"no"))})],
-        CHUNKED,
+        CHUNKING,
         proved=True,
     ),
     # A server that offers CHUNKING but does not know BDAT.
     *(
         Case(
             f"BDAT is not known: {code}",
-            CHUNKED_TALK.replace("250 queued", f"{code} what?\n< 500 what?"),
+            CHUNKING_TALK.replace("250 queued", f"{code} what?\n< 500 what?"),
             [(Stage.LOST, None, {})] * 2,
-            CHUNKED,
+            CHUNKING,
             [["r"], ["r"]],
             failure=(ChunkingRefused, NO_BDAT, b"%d what?" % code),
         )
@@ -379,7 +379,7 @@ CASES = [
         < 250 reset
         """,
         [refused(Stage.CONTENT, "500 what?")],
-        CHUNKED,
+        CHUNKING,
         proved=True,
     ),
     # LMTP.
@@ -465,7 +465,7 @@ CASES = [
             ),
             OK,
         ],
-        CHUNKED,
+        CHUNKING,
         [["a", "b"], ["r"]],
         lmtp=True,
         proved=True,
@@ -517,13 +517,13 @@ CASES = [
     ),
     Case(
         "421 to DATA",
-        PIPELINED_TALK.replace("354 go\n> text\n> .\n< 250 queued", "421 bye"),
+        PIPELINING_TALK.replace("354 go\n> text\n> .\n< 250 queued", "421 bye"),
         [refused(Stage.DATA, "421 bye")],
         failure=(SessionClosed, CLOSED, b"421 bye"),
     ),
     Case(
         "421 to the content",
-        PIPELINED_TALK.replace("250 queued", "421 bye"),
+        PIPELINING_TALK.replace("250 queued", "421 bye"),
         [refused(Stage.CONTENT, "421 bye")],
         failure=(SessionClosed, CLOSED, b"421 bye"),
     ),
@@ -553,7 +553,7 @@ CASES = [
         < 421 bye
         """,
         [OK, refused(Stage.CONTENT, "421 bye"), (Stage.LOST, None, {})],
-        CHUNKED,
+        CHUNKING,
         [["r"], ["r"], ["r"]],
         failure=(SessionClosed, CLOSED, b"421 bye"),
         proved=True,
@@ -569,38 +569,38 @@ CASES = [
         < 421 bye
         """,
         [(Stage.RCPT, None, {0: (Stage.RCPT, (550, b"no"))}), (Stage.LOST, None, {})],
-        LOCKSTEP,
+        SEQUENTIAL,
         [["r"], ["r"]],
         failure=(SessionClosed, CLOSED, b"421 bye"),
     ),
     # Replies that can't be the answer they would be taken for.
     Case(
         "surplus (16)",
-        LOCKSTEP_TALK.replace("< 250 ok\n> RCPT", "< 250 ok\n< 250 extra\n> RCPT").partition(
+        SEQUENTIAL_TALK.replace("< 250 ok\n> RCPT", "< 250 ok\n< 250 extra\n> RCPT").partition(
             "> RCPT"
         )[0],
         [(Stage.LOST, None, {})],
-        LOCKSTEP,
+        SEQUENTIAL,
         failure=(ReplyUnexpected, SURPLUS, b"250 extra"),
         pieces=False,
     ),
     Case(
         "surplus, when all is done",
-        PIPELINED_TALK + "< 250 extra",
+        PIPELINING_TALK + "< 250 extra",
         [OK],
         failure=(ReplyUnexpected, SURPLUS, b"250 extra"),
         pieces=False,
     ),
     Case(
         "421, when all is done",
-        PIPELINED_TALK + "< 421 idle",
+        PIPELINING_TALK + "< 421 idle",
         [OK],
         failure=(SessionClosed, CLOSED, b"421 idle"),
         pieces=False,
     ),
     Case(
         "queued before the body (51)",
-        PIPELINED_TALK.replace("354 go\n> text\n> .\n< 250 queued", "354 go\n< 250 queued"),
+        PIPELINING_TALK.replace("354 go\n> text\n> .\n< 250 queued", "354 go\n< 250 queued"),
         [(Stage.LOST, None, {})],
         failure=(ReplyUnexpected, SURPLUS, b"250 queued"),
         pieces=False,
@@ -668,13 +668,13 @@ CASES = [
     ),
     Case(
         "250 to DATA",
-        PIPELINED_TALK.replace("354 go\n> text\n> .\n< 250 queued", "250 ?"),
+        PIPELINING_TALK.replace("354 go\n> text\n> .\n< 250 queued", "250 ?"),
         [(Stage.LOST, None, {})],
         failure=(ReplyUnexpected, UNEXPECTED_SUCCESS, b"250 ?"),
     ),
     Case(
         "354 to the content",
-        PIPELINED_TALK.replace("250 queued", "354 go"),
+        PIPELINING_TALK.replace("250 queued", "354 go"),
         [(Stage.IN_DOUBT, None, {})],
         failure=(ReplyUnexpected, UNEXPECTED_SUCCESS, b"354 go"),
     ),
@@ -710,13 +710,13 @@ CASES = [
     ),
     Case(
         "garbage behind the terminator (55)",
-        PIPELINED_TALK.replace("250 queued", "2500 ?\n< 250 queued"),
+        PIPELINING_TALK.replace("250 queued", "2500 ?\n< 250 queued"),
         [(Stage.IN_DOUBT, None, {})],
         failure=(ReplyMalformed, "malformed reply code", b"2500 ?\r\n"),
     ),
     Case(
         "two codes in one reply",
-        PIPELINED_TALK.replace("250 queued", "250-queued\n< 550 not queued"),
+        PIPELINING_TALK.replace("250 queued", "250-queued\n< 550 not queued"),
         [(Stage.IN_DOUBT, None, {})],
         failure=(
             ReplyMalformed,
@@ -726,7 +726,7 @@ CASES = [
     ),
     Case(
         "a reply with several lines",
-        PIPELINED_TALK.replace("250 queued", "250-queued\n< 250 as 1"),
+        PIPELINING_TALK.replace("250 queued", "250-queued\n< 250 as 1"),
         [(Stage.CONTENT, (250, b"queued\nas 1"), {})],
     ),
     # Not strict, like smtplib.
@@ -737,14 +737,14 @@ CASES = [
         < what is this
         """,
         [(Stage.MAIL, (-1, b"is this"), {})],
-        LOCKSTEP,
+        SEQUENTIAL,
         strict=False,
     ),
     Case(
         "not strict: anything may answer",
-        PIPELINED_TALK.replace("DATA", "data")
+        PIPELINING_TALK.replace("DATA", "data")
         .replace("250 queued", "what is this")
-        .replace("go", "go\n! release"),
+        .replace("go", "go\n! send content"),
         [(Stage.CONTENT, (-1, b"is this"), {})],
         strict=False,
     ),
@@ -787,7 +787,7 @@ CASES = [
         < 252 maybe
         """,
         [(Stage.RCPT, None, {0: (Stage.RCPT, (252, b"maybe"))})],
-        LOCKSTEP,
+        SEQUENTIAL,
         strict=False,
     ),
     Case(
@@ -806,7 +806,7 @@ CASES = [
     ),
     Case(
         "not strict: DATA 250",
-        PIPELINED_TALK.replace("DATA", "data").replace(
+        PIPELINING_TALK.replace("DATA", "data").replace(
             "354 go\n> text\n> .\n< 250 queued", "250 ?"
         ),
         [refused(Stage.DATA, "250 ?")],
@@ -814,9 +814,9 @@ CASES = [
     ),
     Case(
         "not strict: a preliminary reply is none all the same (15)",
-        PIPELINED_TALK.replace("DATA", "data")
+        PIPELINING_TALK.replace("DATA", "data")
         .replace("250 queued", "150 wait")
-        .replace("go", "go\n! release"),
+        .replace("go", "go\n! send content"),
         [(Stage.IN_DOUBT, None, {})],
         strict=False,
         failure=(ReplyUnexpected, INVALID_CODE, b"150 wait"),
@@ -851,9 +851,9 @@ CASES = [
     ),
     Case(
         "not strict: a refused chunk is not followed by RSET",
-        CHUNKED_TALK.replace("250 queued", "554 spam").replace("> BDAT", "! release\n> BDAT"),
+        CHUNKING_TALK.replace("250 queued", "554 spam").replace("> BDAT", "! send content\n> BDAT"),
         [refused(Stage.CONTENT, "554 spam")],
-        CHUNKED,
+        CHUNKING,
         strict=False,
     ),
 ]
@@ -893,7 +893,7 @@ def test_conversation(core: Core, case: Case, piece: int) -> None:
 def test_what_begins_and_answers_nothing(core: Core, begun: bytes) -> None:
     # It must not be taken for the answer to the next command.
     for said in ("", "< 250 ok\n< 250 ok\n< 354 go"):
-        talk = Talk(core, PIPELINED)
+        talk = Talk(core, PIPELINING)
         if said:
             talk.push()
             talk.sent()
@@ -901,12 +901,12 @@ def test_what_begins_and_answers_nothing(core: Core, begun: bytes) -> None:
         talk.hear(begun)
         failure = talk.pipeline.failure
         assert (type(failure), failure.reason) == (ReplyUnexpected, SURPLUS)
-        assert failure.octets == begun
+        assert failure.data == begun
         assert talk.told() == ([("m", Stage.LOST, None, {})] if said else [])
 
 
 def test_not_strict_what_begins_may_answer_what_is_sent_next(core: Core) -> None:
-    talk = Talk(core, LOCKSTEP, strict=False)
+    talk = Talk(core, SEQUENTIAL, strict=False)
     talk.hear(b"250 o")
     talk.push()
     talk.sent()
@@ -915,16 +915,16 @@ def test_not_strict_what_begins_may_answer_what_is_sent_next(core: Core) -> None
     assert talk.sent() == b"RCPT TO:<r>\r\n"
 
 
-@pytest.mark.parametrize("gear", Gear)
-def test_what_is_wanted_and_waited_for(core: Core, gear: Gear) -> None:
-    talk = Talk(core, gear)
+@pytest.mark.parametrize("mode", Mode)
+def test_what_is_wanted_and_waited_for(core: Core, mode: Mode) -> None:
+    talk = Talk(core, mode)
     pipeline = talk.pipeline
     assert (pipeline.want(), pipeline.phase()) == (Want.NOTHING, Phase.BLOCK)
     talk.push()
     assert len(pipeline) == 1
-    assert pipeline.octets == (6 if gear == CHUNKED else 9)
+    assert pipeline.byte_count == (6 if mode == CHUNKING else 9)
     assert (pipeline.want(), pipeline.phase()) == (Want.WRITE | Want.READ, Phase.BLOCK)
-    if gear == LOCKSTEP:
+    if mode == SEQUENTIAL:
         for _ in range(2):
             talk.sent()
             assert (pipeline.want(), pipeline.phase()) == (Want.READ, Phase.COMMAND)
@@ -935,24 +935,24 @@ def test_what_is_wanted_and_waited_for(core: Core, gear: Gear) -> None:
         for _ in range(2):
             assert (pipeline.want(), pipeline.phase()) == (Want.READ, Phase.COMMAND)
             talk.hear(b"250 ok\r\n")
-    if gear != CHUNKED:
+    if mode != CHUNKING:
         assert (pipeline.want(), pipeline.phase()) == (Want.READ, Phase.DATA)
         talk.hear(b"354 go\r\n")
     assert (pipeline.want(), pipeline.phase()) == (Want.WRITE | Want.READ, Phase.BLOCK)
-    talk.sent(limit=pipeline.octets - 1)
+    talk.sent(limit=pipeline.byte_count - 1)
     assert (pipeline.want(), pipeline.phase()) == (Want.WRITE | Want.READ, Phase.BLOCK)
-    assert pipeline.proof == Step.SEQUENTIAL
+    assert pipeline.proof == Step.ALONE
     talk.sent()
     assert (pipeline.want(), pipeline.phase()) == (Want.READ, Phase.CONTENT)
     talk.hear(b"250 queued\r\n")
     assert (pipeline.want(), pipeline.phase()) == (Want.NOTHING, Phase.BLOCK)
-    assert pipeline.booked == (3 if gear == CHUNKED else 4)
-    assert pipeline.proof == (Step.SEQUENTIAL if gear == LOCKSTEP else Step.FLIGHT)
+    assert pipeline.booked == (3 if mode == CHUNKING else 4)
+    assert pipeline.proof == (Step.ALONE if mode == SEQUENTIAL else Step.FLIGHT)
     assert pipeline.failure is None
 
 
 def test_the_empty_message_is_waited_for_like_one(core: Core) -> None:
-    talk = Talk(core, PIPELINED)
+    talk = Talk(core, PIPELINING)
     talk.push()
     talk.sent()
     talk.hear(b"250 ok\r\n550 no\r\n354 go\r\n")
@@ -962,7 +962,7 @@ def test_the_empty_message_is_waited_for_like_one(core: Core) -> None:
 
 
 def test_what_is_pulled_stays_until_it_is_written(core: Core) -> None:
-    talk = Talk(core, CHUNKED, proved=True)
+    talk = Talk(core, CHUNKING, proved=True)
     talk.push()
     whole = talk.pipeline.pull(1000)
     assert whole == b"MAIL FROM:<s>\r\nRCPT TO:<r>\r\nBDAT 6 LAST\r\ntext\r\n"
@@ -977,7 +977,7 @@ def test_what_is_pulled_stays_until_it_is_written(core: Core) -> None:
 
 
 def test_what_is_pulled_does_not_grow_before_it_is_written(core: Core) -> None:
-    talk = Talk(core, CHUNKED, proved=True)
+    talk = Talk(core, CHUNKING, proved=True)
     talk.push()
     pulled = talk.pipeline.pull(1000)
     talk.push()
@@ -994,7 +994,7 @@ def test_what_was_pulled_may_have_left_until_it_is_written(
 ) -> None:
     """T1: an exception between the socket's send() and wrote() lost the count, and messages that
     the server had were reported as LOST."""
-    talk = Talk(core, LOCKSTEP)
+    talk = Talk(core, SEQUENTIAL)
     talk.push()
     for reply in (b"250 ok", b"250 ok", b"354 go"):
         talk.sent()
@@ -1008,10 +1008,10 @@ def test_what_was_pulled_may_have_left_until_it_is_written(
     assert talk.told() == [("m", stage, None, {})]
 
 
-@pytest.mark.parametrize("gear", [LOCKSTEP, PIPELINED])
+@pytest.mark.parametrize("mode", [SEQUENTIAL, PIPELINING])
 @pytest.mark.parametrize("left", range(10))
-def test_lost_or_in_doubt_behind_data(core: Core, gear: Gear, left: int) -> None:
-    talk = Talk(core, gear)
+def test_lost_or_in_doubt_behind_data(core: Core, mode: Mode, left: int) -> None:
+    talk = Talk(core, mode)
     talk.push("first", ["a", "b"])
     talk.push("second")
     for reply in (b"250 ok", b"550 no", b"250 ok", b"354 go"):
@@ -1031,7 +1031,7 @@ def test_lost_or_in_doubt_behind_data(core: Core, gear: Gear, left: int) -> None
 
 
 def test_lost_or_in_doubt_in_a_stream(core: Core) -> None:
-    talk = Talk(core, CHUNKED, proved=True)
+    talk = Talk(core, CHUNKING, proved=True)
     for number in range(3):
         talk.push(number)
     stream = talk.sent()
@@ -1039,7 +1039,7 @@ def test_lost_or_in_doubt_in_a_stream(core: Core) -> None:
     ends = [end + number * len(b"RSET\r\n") for number, end in enumerate(ends)]
     for left in range(len(stream) + 1):
         for answered in range(2):
-            talk = Talk(core, CHUNKED, proved=True)
+            talk = Talk(core, CHUNKING, proved=True)
             for number in range(3):
                 talk.push(number)
             talk.sent(left)
@@ -1054,7 +1054,7 @@ def test_lost_or_in_doubt_in_a_stream(core: Core) -> None:
 @pytest.mark.parametrize("left", [0, 1, 10])
 def test_an_empty_chunk_is_complete_with_its_command(core: Core, left: int) -> None:
     for done, stage in ((False, Stage.LOST), (True, Stage.IN_DOUBT)):
-        talk = Talk(core, CHUNKED, proved=True)
+        talk = Talk(core, CHUNKING, proved=True)
         talk.push(text=b"")
         talk.sent(len(talk.pipeline.pull(1000)) - (not done) * (1 + left))
         talk.pipeline.lose(EOFError())
@@ -1063,7 +1063,7 @@ def test_an_empty_chunk_is_complete_with_its_command(core: Core, left: int) -> N
 
 def test_lmtp_in_doubt_for_who_was_not_answered(core: Core) -> None:
     # Case 61.
-    talk = Talk(core, PIPELINED, lmtp=True)
+    talk = Talk(core, PIPELINING, lmtp=True)
     talk.push(recipients=["a", "b", "c"])
     talk.sent()
     talk.hear(b"250 ok\r\n250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n")
@@ -1082,7 +1082,7 @@ def test_lmtp_in_doubt_for_who_was_not_answered(core: Core) -> None:
 
 
 def test_what_was_refused_is_not_in_doubt(core: Core) -> None:
-    talk = Talk(core, CHUNKED, proved=True)
+    talk = Talk(core, CHUNKING, proved=True)
     talk.push(1)
     talk.push(2, ["a", "b"])
     talk.push(3)
@@ -1097,15 +1097,15 @@ def test_what_was_refused_is_not_in_doubt(core: Core) -> None:
     ]
 
 
-@pytest.mark.parametrize("gear", [PIPELINED, CHUNKED])
+@pytest.mark.parametrize("mode", [PIPELINING, CHUNKING])
 @pytest.mark.parametrize("code", [421, 451, 552])
-def test_refused_amidst_the_content(core: Core, gear: Gear, code: int) -> None:
+def test_refused_amidst_the_content(core: Core, mode: Mode, code: int) -> None:
     # Case 52.
-    talk = Talk(core, gear)
+    talk = Talk(core, mode)
     talk.push("first", ["a", "b"])
     talk.push("second")
     talk.sent()
-    talk.hear(b"250 ok\r\n550 no\r\n250 ok\r\n" + (b"354 go\r\n" if gear == PIPELINED else b""))
+    talk.hear(b"250 ok\r\n550 no\r\n250 ok\r\n" + (b"354 go\r\n" if mode == PIPELINING else b""))
     talk.sent(3)
     talk.hear(b"%d enough\r\n" % code)
     failure = talk.pipeline.failure
@@ -1113,7 +1113,7 @@ def test_refused_amidst_the_content(core: Core, gear: Gear, code: int) -> None:
         (CLOSED_IN_CONTENT, SessionClosed) if code == 421 else (PREMATURE, ReplyUnexpected)
     )
     assert (type(failure), failure.reason) == (kind, reason)
-    assert failure.octets == b"%d enough" % code
+    assert failure.data == b"%d enough" % code
     assert talk.told() == [
         ("first", Stage.CONTENT, (code, b"enough"), {0: (Stage.RCPT, (550, b"no"))}),
         ("second", Stage.LOST, None, {}),
@@ -1122,7 +1122,7 @@ def test_refused_amidst_the_content(core: Core, gear: Gear, code: int) -> None:
 
 
 def test_refused_amidst_the_content_in_pieces(core: Core) -> None:
-    talk = Talk(core, PIPELINED)
+    talk = Talk(core, PIPELINING)
     talk.push()
     talk.sent()
     talk.hear(b"250 ok\r\n250 ok\r\n354 go\r\n")
@@ -1132,17 +1132,17 @@ def test_refused_amidst_the_content_in_pieces(core: Core) -> None:
 
 
 @pytest.mark.parametrize("code", [421, 451, 554])
-@pytest.mark.parametrize("gear", list(Gear), ids=lambda gear: gear.name.lower())
+@pytest.mark.parametrize("mode", list(Mode), ids=lambda mode: mode.name.lower())
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_refusal_before_any_of_the_content_has_left(
-    core: Core, gear: Gear, code: int, begun: bool
+    core: Core, mode: Mode, code: int, begun: bool
 ) -> None:
     """T11: an idle server gives up while the client is about to send the content. That is no
     answer to the message, and nothing of it is sent after the first bytes of that reply."""
-    talk = Talk(core, gear)
+    talk = Talk(core, mode)
     talk.push("first")
     talk.push("second")
-    for answer in (b"250 ok\r\n", b"250 ok\r\n", *([b"354 go\r\n"] * (gear != CHUNKED))):
+    for answer in (b"250 ok\r\n", b"250 ok\r\n", *([b"354 go\r\n"] * (mode != CHUNKING))):
         talk.sent()
         talk.hear(answer)
     said = b"%d idle\r\n" % code
@@ -1159,7 +1159,7 @@ def test_a_refusal_before_any_of_the_content_has_left(
 
 
 def test_refused_before_and_amidst_the_content(core: Core) -> None:
-    talk = Talk(core, CHUNKED, proved=True)
+    talk = Talk(core, CHUNKING, proved=True)
     talk.push()
     talk.sent(len(talk.pipeline.pull(1000)) - 1)
     talk.hear(b"550 no\r\n503 need MAIL\r\n503 need RCPT\r\n")
@@ -1168,7 +1168,7 @@ def test_refused_before_and_amidst_the_content(core: Core) -> None:
 
 def test_lmtp_421_says_nothing_of_the_recipients_behind(core: Core) -> None:
     # The server has the whole message, and may have stored it for c.
-    talk = Talk(core, PIPELINED, lmtp=True)
+    talk = Talk(core, PIPELINING, lmtp=True)
     talk.push(recipients=["a", "b", "c"])
     talk.sent()
     talk.hear(b"250 ok\r\n250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n")
@@ -1179,7 +1179,7 @@ def test_lmtp_421_says_nothing_of_the_recipients_behind(core: Core) -> None:
 
 
 def test_lmtp_where_bdat_is_not_known(core: Core) -> None:
-    talk = Talk(core, CHUNKED, lmtp=True)
+    talk = Talk(core, CHUNKING, lmtp=True)
     talk.push(recipients=["a", "b"])
     talk.sent()
     talk.hear(b"250 ok\r\n250 ok\r\n250 ok\r\n")
@@ -1191,7 +1191,7 @@ def test_lmtp_where_bdat_is_not_known(core: Core) -> None:
 
 @pytest.mark.parametrize("left", range(10))
 def test_accepted_amidst_the_content(core: Core, left: int) -> None:
-    talk = Talk(core, PIPELINED)
+    talk = Talk(core, PIPELINING)
     talk.push()
     talk.sent()
     talk.hear(b"250 ok\r\n250 ok\r\n354 go\r\n")
@@ -1207,7 +1207,7 @@ def test_accepted_amidst_the_content(core: Core, left: int) -> None:
 
 def test_a_reply_before_its_command_has_left(core: Core) -> None:
     for reply, kind in ((b"250 ok", ReplyUnexpected), (b"550", ReplyUnexpected), (b"421", None)):
-        talk = Talk(core, PIPELINED)
+        talk = Talk(core, PIPELINING)
         talk.push()
         talk.sent(14)
         talk.hear(reply + b"\r\n")
@@ -1216,7 +1216,7 @@ def test_a_reply_before_its_command_has_left(core: Core) -> None:
 
 
 def test_replies_that_are_too_long(core: Core) -> None:
-    talk = Talk(core, CHUNKED, proved=True)
+    talk = Talk(core, CHUNKING, proved=True)
     talk.push()
     talk.sent()
     talk.hear(b"250 " + b"x" * 8190)
@@ -1228,11 +1228,11 @@ def test_replies_that_are_too_long(core: Core) -> None:
 @pytest.mark.parametrize("strict", [True, False])
 @pytest.mark.parametrize("rest", [b"", b"250 queued", b"250-queued", b"nonsense", b"2500 x"])
 def test_the_end_of_the_stream(core: Core, strict: bool, rest: bytes) -> None:
-    talk = Talk(core, PIPELINED, strict=strict)
+    talk = Talk(core, PIPELINING, strict=strict)
     talk.push()
     talk.sent()
     talk.hear(b"250 ok\r\n250 ok\r\n354 go\r\n")
-    talk.pipeline.release()
+    talk.pipeline.send_content()
     talk.sent()
     talk.hear(rest)
     assert talk.told() == []
@@ -1275,7 +1275,7 @@ def test_rset_is_refused_and_the_connection_ends(
 ) -> None:
     """T27: Exim ends a session with too many RSETs in this way. Messages streamed behind that are
     not in doubt, as Exim ignores them."""
-    talk = Talk(core, CHUNKED, proved=True)
+    talk = Talk(core, CHUNKING, proved=True)
     for number in range(3):
         talk.push(number)
     talk.sent()
@@ -1292,7 +1292,7 @@ def test_rset_is_refused_and_the_connection_ends(
 
 def test_rset_is_refused_and_the_client_gives_up(core: Core) -> None:
     """That does not show what the server does."""
-    talk = Talk(core, CHUNKED, proved=True)
+    talk = Talk(core, CHUNKING, proved=True)
     for number in range(2):
         talk.push(number)
     talk.sent()
@@ -1302,7 +1302,7 @@ def test_rset_is_refused_and_the_client_gives_up(core: Core) -> None:
 
 
 def test_the_first_failure_stays(core: Core) -> None:
-    talk = Talk(core, PIPELINED)
+    talk = Talk(core, PIPELINING)
     talk.push()
     talk.sent()
     talk.hear(b"421 bye\r\n")
@@ -1316,12 +1316,12 @@ def test_the_first_failure_stays(core: Core) -> None:
 
 
 def test_pushed_behind_a_failure(core: Core) -> None:
-    talk = Talk(core, CHUNKED, proved=True)
+    talk = Talk(core, CHUNKING, proved=True)
     talk.push(1)
     talk.sent()
     talk.pipeline.end_of_stream()
     talk.push(2)
-    assert (len(talk.pipeline), talk.pipeline.octets) == (0, 0)
+    assert (len(talk.pipeline), talk.pipeline.byte_count) == (0, 0)
     assert (talk.pipeline.want(), talk.sent()) == (Want.NOTHING, b"")
     assert [(tag, stage) for tag, stage, *_ in talk.told()] == [
         (1, Stage.IN_DOUBT),
@@ -1332,27 +1332,27 @@ def test_pushed_behind_a_failure(core: Core) -> None:
 
 
 def test_released_behind_a_failure(core: Core) -> None:
-    talk = Talk(core, PIPELINED, strict=False)
+    talk = Talk(core, PIPELINING, strict=False)
     talk.pipeline.lose(OSError())
     talk.push()
-    talk.pipeline.release()
+    talk.pipeline.send_content()
     assert (talk.pipeline.want(), talk.sent()) == (Want.NOTHING, b"")
 
 
-@pytest.mark.parametrize("gear", [LOCKSTEP, PIPELINED])
+@pytest.mark.parametrize("mode", [SEQUENTIAL, PIPELINING])
 @pytest.mark.parametrize("text", [b"other\r\n", b"", b"." * 1000])
-def test_another_content_in_place_of_what_is_held(core: Core, gear: Gear, text: bytes) -> None:
+def test_another_content_in_place_of_what_is_held(core: Core, mode: Mode, text: bytes) -> None:
     """It is only sent then, and its end decides whether the message is in doubt."""
     for written in range(len(text) + 10):
-        talk = Talk(core, gear, strict=False)
+        talk = Talk(core, mode, strict=False)
         talk.push(recipients=["r", "s"])
         for said in (b"250 ok\r\n", b"550 no\r\n", b"250 ok\r\n", b"354 go\r\n"):
             talk.sent()
             talk.hear(said)
         other = core.pipelines.Content([text], True, b"\r\n.\r\n")
         assert (talk.pipeline.want(), talk.sent()) == (Want.NOTHING, b"")
-        talk.pipeline.release(other)
-        assert talk.pipeline.octets == other.octets
+        talk.pipeline.send_content(other)
+        assert talk.pipeline.byte_count == other.byte_count
         wire = text + b"\r\n.\r\n"
         assert talk.sent(written) == wire[:written]
         if written < len(wire):
@@ -1363,15 +1363,15 @@ def test_another_content_in_place_of_what_is_held(core: Core, gear: Gear, text: 
             talk.hear(b"250 queued\r\n")
             stage, reply = Stage.CONTENT, (250, b"queued")
         assert talk.told() == [("m", stage, reply, {0: (Stage.RCPT, (550, b"no"))})]
-        assert talk.pipeline.octets == 0
+        assert talk.pipeline.byte_count == 0
 
 
 def test_another_content_where_none_is_held(core: Core) -> None:
     other = core.pipelines.Content([b"a", b"b"], True, b"\r\n.\r\n")
-    talk = Talk(core, PIPELINED, strict=False)
+    talk = Talk(core, PIPELINING, strict=False)
     for said in (b"", b"250 ok\r\n250 ok\r\n"):
         with pytest.raises(ValueError, match="no content is held"):
-            talk.pipeline.release(other)
+            talk.pipeline.send_content(other)
         if not said:
             talk.push()
         talk.sent()
@@ -1379,25 +1379,25 @@ def test_another_content_where_none_is_held(core: Core) -> None:
     talk.hear(b"354 go\r\n")
     # There is room for as many chunks as it was pushed with.
     with pytest.raises(ValueError, match="no content is held"):
-        talk.pipeline.release(other)
+        talk.pipeline.send_content(other)
     assert talk.sent() == b""
-    talk.pipeline.release()
+    talk.pipeline.send_content()
     assert talk.sent() == b"text\r\n.\r\n"
     with pytest.raises(ValueError, match="no content is held"):
-        talk.pipeline.release(other)
+        talk.pipeline.send_content(other)
     # BDAT has announced the size.
-    talk = Talk(core, CHUNKED, strict=False)
+    talk = Talk(core, CHUNKING, strict=False)
     talk.push()
     talk.sent()
     talk.hear(b"250 ok\r\n250 ok\r\n")
     with pytest.raises(ValueError, match="no content is held"):
-        talk.pipeline.release(core.pipelines.Content([b"a"], False, b""))
-    talk.pipeline.release()
+        talk.pipeline.send_content(core.pipelines.Content([b"a"], False, b""))
+    talk.pipeline.send_content()
     assert talk.sent() == b"BDAT 6 LAST\r\ntext\r\n"
 
 
-def test_settled_in_the_order_of_pushing(core: Core) -> None:
-    talk = Talk(core, CHUNKED, proved=True)
+def test_completed_in_the_order_of_pushing(core: Core) -> None:
+    talk = Talk(core, CHUNKING, proved=True)
     tags = [object() for _ in range(40)]
     told, answers = [], []
     for number, tag in enumerate(tags):
@@ -1423,7 +1423,7 @@ def test_settled_in_the_order_of_pushing(core: Core) -> None:
 def test_texts_of_replies_are_kept_apart(core: Core) -> None:
     recipients = [f"r{number}" for number in range(300)]
     texts = [b"%d " % number * (number % 40) + b"." for number in range(300)]
-    talk = Talk(core, PIPELINED)
+    talk = Talk(core, PIPELINING)
     talk.push(1, recipients)
     talk.push(2, recipients)
     for tag in (1, 2):
@@ -1437,7 +1437,7 @@ def test_texts_of_replies_are_kept_apart(core: Core) -> None:
 
 
 def test_an_envelope_without_recipients(core: Core) -> None:
-    talk = Talk(core, PIPELINED)
+    talk = Talk(core, PIPELINING)
     for commands in ([], [b"MAIL FROM:<s>\r\n"]):
         with pytest.raises(ValueError, match="at least one RCPT"):
             talk.pipeline.push(None, commands, talk.content())
@@ -1447,7 +1447,7 @@ def test_an_envelope_without_recipients(core: Core) -> None:
 
 
 def test_commands_of_any_sequence(core: Core) -> None:
-    talk = Talk(core, PIPELINED)
+    talk = Talk(core, PIPELINING)
     commands = [b"M", *(b"%d" % number for number in range(100))]
     talk.pipeline.push(None, tuple(commands), talk.content(b"a"))
     commands[0] = b"X"
@@ -1459,7 +1459,7 @@ class Tag:
 
 
 def seen_to_go(core: Core, finish: Callable[[Any], object]) -> bool:
-    talk = Talk(core, CHUNKED, proved=True)
+    talk = Talk(core, CHUNKING, proved=True)
     tags = [Tag(), Tag()]
     references = [weakref.ref(tag) for tag in tags]
     for tag in tags:
@@ -1490,7 +1490,7 @@ def test_tags_are_let_go(core: Core) -> None:
 
 
 def test_more_written_than_there_is(core: Core) -> None:
-    talk = Talk(core, PIPELINED)
+    talk = Talk(core, PIPELINING)
     with pytest.raises(ValueError, match="reported as written"):
         talk.pipeline.wrote(1)
     talk.push()
@@ -1501,7 +1501,7 @@ def test_more_written_than_there_is(core: Core) -> None:
 
 
 def test_written_behind_a_failure(core: Core) -> None:
-    talk = Talk(core, PIPELINED)
+    talk = Talk(core, PIPELINING)
     talk.push()
     talk.pipeline.lose(OSError())
     talk.pipeline.wrote(10)
@@ -1510,7 +1510,7 @@ def test_written_behind_a_failure(core: Core) -> None:
 
 def test_lmtp_that_answers_once_for_all(core: Core) -> None:
     # A reply to the next message must not be taken for the one for the second recipient.
-    talk = Talk(core, CHUNKED, lmtp=True, proved=True)
+    talk = Talk(core, CHUNKING, lmtp=True, proved=True)
     talk.push(1, recipients=["a", "b"])
     talk.push(2)
     sent = talk.sent()

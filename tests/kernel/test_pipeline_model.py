@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from csmtplib.kernel.errors import ChunkingRefused, ReplyUnexpected, SessionClosed
-from csmtplib.kernel.transaction import Gear, Phase, Stage, Step, Want
+from csmtplib.kernel.transaction import Mode, Phase, Stage, Step, Want
 
 from .conftest import TWINS
 from .talking import EVERYTHING, Talk, envelope
@@ -121,11 +121,11 @@ class Server:
         self.inbox, self.wire = self.inbox + self.wire[:count], self.wire[count:]
         return bool(self.wire) or self.go_on()
 
-    def take(self, octets: bytes) -> None:
+    def take(self, data: bytes) -> None:
         """What comes over the wire. If the client has all replies, it is not early."""
         if not (self.wire or self.inbox or self.outbox):
             self.is_refusing = False
-        self.wire += octets
+        self.wire += data
 
     def go_on(self) -> bool:
         if self.is_in_data:
@@ -296,19 +296,19 @@ class Sent:
         return b"s%d" % self.number
 
 
-# Of hosts: the habit, the gear, and whether it is LMTP. Habits only where they can show.
+# Of hosts: the habit, the mode, and whether it is LMTP. Habits only where they can show.
 hosts = st.sampled_from(
     [
-        *[(Habit.NONE, gear, lmtp) for gear in Gear for lmtp in (False, True)],
-        *[(Habit.QUOTA, gear, False) for gear in Gear],
-        *[(Habit.REFUSES_BEHIND, Gear.PIPELINED, False)] * 2,
-        *[(Habit.REFUSES_BEHIND, Gear.CHUNKED, False)] * 2,
-        *[(Habit.DISCARDS_BEHIND, Gear.PIPELINED, False)] * 3,
-        (Habit.REFUSES_FLIGHTS, Gear.PIPELINED, False),
-        (Habit.REFUSES_FLIGHTS, Gear.CHUNKED, False),
-        (Habit.REFUSES_FLIGHTS, Gear.CHUNKED, True),
-        (Habit.DISCARDS_FLIGHTS, Gear.PIPELINED, False),
-        (Habit.DISCARDS_FLIGHTS, Gear.CHUNKED, False),
+        *[(Habit.NONE, mode, lmtp) for mode in Mode for lmtp in (False, True)],
+        *[(Habit.QUOTA, mode, False) for mode in Mode],
+        *[(Habit.REFUSES_BEHIND, Mode.PIPELINING, False)] * 2,
+        *[(Habit.REFUSES_BEHIND, Mode.CHUNKING, False)] * 2,
+        *[(Habit.DISCARDS_BEHIND, Mode.PIPELINING, False)] * 3,
+        (Habit.REFUSES_FLIGHTS, Mode.PIPELINING, False),
+        (Habit.REFUSES_FLIGHTS, Mode.CHUNKING, False),
+        (Habit.REFUSES_FLIGHTS, Mode.CHUNKING, True),
+        (Habit.DISCARDS_FLIGHTS, Mode.PIPELINING, False),
+        (Habit.DISCARDS_FLIGHTS, Mode.CHUNKING, False),
     ]
 )
 
@@ -330,13 +330,13 @@ class Model(RuleBasedStateMachine):
     )
     def connect(
         self,
-        host: tuple[Habit, Gear, bool],
+        host: tuple[Habit, Mode, bool],
         proved: bool,
         large: int,
         quota: int,
         shapes: list[tuple[int, str]],
     ) -> None:
-        self.habit, self.gear, self.lmtp = host
+        self.habit, self.mode, self.lmtp = host
         self.large, self.quota = large, quota
         proved = proved and self.habit not in IN_FLIGHTS
         self.data: Any = None
@@ -348,7 +348,7 @@ class Model(RuleBasedStateMachine):
 
     def open(self, proved: bool) -> None:
         """A connection to the host."""
-        self.talk = Talk(TWINS[-1], self.gear, lmtp=self.lmtp, proved=proved, large=self.large)
+        self.talk = Talk(TWINS[-1], self.mode, lmtp=self.lmtp, proved=proved, large=self.large)
         self.server = Server(self.lmtp, self.choose, self.habit, self.quota)
         self.server.deliveries = self.deliveries
         self.messages: list[Sent] = []
@@ -385,9 +385,9 @@ class Model(RuleBasedStateMachine):
 
     @rule(limit=st.sampled_from([1, 5, 30, EVERYTHING, EVERYTHING]))
     def write(self, limit: int) -> None:
-        octets = self.talk.sent(limit)
-        self.stream += octets
-        self.server.take(octets)
+        data = self.talk.sent(limit)
+        self.stream += data
+        self.server.take(data)
 
     @rule(limit=st.sampled_from([1, 3, 30, EVERYTHING, EVERYTHING]))
     def read(self, limit: int) -> None:
@@ -439,9 +439,9 @@ class Model(RuleBasedStateMachine):
         """T1: an interrupt between the socket's send() and wrote(). Some of the pulled bytes were
         sent, and nobody reports how many."""
         if often == 0:
-            octets = self.talk.pipeline.pull(limit)
-            self.stream += octets
-            self.server.take(octets[: data.draw(st.integers(0, len(octets)))])
+            pulled = self.talk.pipeline.pull(limit)
+            self.stream += pulled
+            self.server.take(pulled[: data.draw(st.integers(0, len(pulled)))])
             self.is_lost = True
             self.talk.pipeline.lose(TimeoutError())
 
@@ -459,7 +459,7 @@ class Model(RuleBasedStateMachine):
     def goes_on(self) -> None:
         pipeline = self.talk.pipeline
         if pipeline.failure is not None:
-            assert (pipeline.want(), len(pipeline), pipeline.octets) == (Want.NOTHING, 0, 0)
+            assert (pipeline.want(), len(pipeline), pipeline.byte_count) == (Want.NOTHING, 0, 0)
             return
         want = pipeline.want()
         assert want or not len(pipeline)
@@ -495,11 +495,11 @@ class Model(RuleBasedStateMachine):
         self.data = None
         self.end()
         while (again := self.to_send_again()) and not self.is_hopeless():
-            gear, limit = self.gear, self.talk.pipeline.limit
+            mode, limit = self.mode, self.talk.pipeline.limit
             self.reconnect()
             self.end()
             # It has taken some, or shown what it does not take; and it is not waited for again.
-            has_shown = (self.gear, self.talk.pipeline.limit) != (gear, limit)
+            has_shown = (self.mode, self.talk.pipeline.limit) != (mode, limit)
             assert has_shown or len(self.to_send_again()) < len(again)
             assert has_shown or not self.was_silent or self.is_hopeless()
         for (sender, recipient), (stage, reply) in self.fates.items():
@@ -530,7 +530,7 @@ class Model(RuleBasedStateMachine):
         """Another connection to the host, by what is known of it now, for what is left."""
         before, again = self.talk.pipeline, self.to_send_again()
         if isinstance(before.failure, ChunkingRefused):
-            self.gear = Gear.PIPELINED
+            self.mode = Mode.PIPELINING
         self.open(proved=False)
         self.talk.pipeline.learn(before.proof, before.limit)
         self.known_limit = before.limit
@@ -548,7 +548,7 @@ class Model(RuleBasedStateMachine):
                 assert [
                     (stage, reply and reply[0]) for stage, reply in self.messages[-1].outcomes
                 ] == [(Stage.CONTENT, 250)] * 2
-        if self.known_limit <= (Step.SEQUENTIAL if self.habit in IN_FLIGHTS else Step.WHOLE):
+        if self.known_limit <= (Step.ALONE if self.habit in IN_FLIGHTS else Step.WHOLE):
             # The host is known not to take it.
             assert not self.server.was_early
         # The server goes on with what it has, also where nobody listens.

@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from csmtplib.kernel.transaction import Gear, Phase, Stage, Step, Want
+from csmtplib.kernel.transaction import Mode, Phase, Stage, Step, Want
 
 from .conftest import TWINS, compares_twins
 from .talking import Core, Talk, envelope
@@ -48,15 +48,15 @@ class BothPipelines(RuleBasedStateMachine):
     has_failed = False
 
     @initialize(
-        gear=st.sampled_from(Gear),
+        mode=st.sampled_from(Mode),
         lmtp=st.booleans(),
         strict=st.sampled_from([True, True, False]),
         proved=st.booleans(),
         large=st.sampled_from([0, 5, 10_000]),
     )
-    def connect(self, gear: Gear, lmtp: bool, strict: bool, proved: bool, large: int) -> None:
+    def connect(self, mode: Mode, lmtp: bool, strict: bool, proved: bool, large: int) -> None:
         self.talks = [
-            Talk(core, gear, lmtp=lmtp, strict=strict, proved=proved, large=large) for core in TWINS
+            Talk(core, mode, lmtp=lmtp, strict=strict, proved=proved, large=large) for core in TWINS
         ]
 
     def same(self, ask: Callable[[Talk], Any]) -> Any:
@@ -89,12 +89,12 @@ class BothPipelines(RuleBasedStateMachine):
             for talk in self.talks:
                 talk.pipeline.lose(error)
 
-    @rule(octets=said, cuts=st.lists(st.integers(0, 1000), max_size=3))
-    def hear(self, octets: bytes, cuts: list[int]) -> None:
-        borders = sorted({0, len(octets), *(cut % (len(octets) + 1) for cut in cuts)})
+    @rule(data=said, cuts=st.lists(st.integers(0, 1000), max_size=3))
+    def hear(self, data: bytes, cuts: list[int]) -> None:
+        borders = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
         for talk in self.talks:
             for start, stop in itertools.pairwise(borders):
-                talk.hear(octets[start:stop])
+                talk.hear(data[start:stop])
 
     @rule(count=st.integers(1, 8), twist=st.integers(0, 20))
     def welcome(self, count: int, twist: int) -> None:
@@ -112,7 +112,7 @@ class BothPipelines(RuleBasedStateMachine):
     @rule()
     def release(self) -> None:
         for talk in self.talks:
-            talk.pipeline.release()
+            talk.pipeline.send_content()
 
     @rule(proof=st.sampled_from(Step), limit=st.sampled_from([*Step, Step.NEXT, Step.NEXT]))
     def learn(self, proof: Step, limit: Step) -> None:
@@ -142,7 +142,7 @@ class BothPipelines(RuleBasedStateMachine):
 
     @invariant()
     def stay_equal(self) -> None:
-        for name in ("octets", "booked", "proof", "limit", "doubts"):
+        for name in ("byte_count", "booked", "proof", "limit", "doubts"):
             self.same(attrgetter(f"pipeline.{name}"))
         for limit in (0, 1, 17, 100_000):
             pulled = [talk.pipeline.pull(limit) for talk in self.talks]
@@ -175,13 +175,13 @@ BothPipelines.TestCase.settings = settings(max_examples=300, stateful_step_count
 TestBothPipelines = compares_twins(BothPipelines.TestCase)
 
 
-@pytest.mark.parametrize("gear", Gear)
+@pytest.mark.parametrize("mode", Mode)
 @pytest.mark.parametrize("window", [1, 7, 100])
-def test_ten_thousand_recipients_through_a_tiny_window(core: Core, gear: Gear, window: int) -> None:
+def test_ten_thousand_recipients_through_a_tiny_window(core: Core, mode: Mode, window: int) -> None:
     # Cases 62 and 63: the server reads only when all its replies were read, and no more than the
     # window; and it sends replies only when its client reads.
     recipients = [f"r{number}" for number in range(10_000 if window > 1 else 300)]
-    talk = Talk(core, gear, proved=gear == Gear.CHUNKED)
+    talk = Talk(core, mode, proved=mode == Mode.CHUNKING)
     talk.push(recipients=recipients)
     line, unread = b"", b""
     while want := talk.pipeline.want():
@@ -189,11 +189,11 @@ def test_ten_thousand_recipients_through_a_tiny_window(core: Core, gear: Gear, w
         assert received or (want & Want.READ and unread), "each waits for the other"
         *lines, line = (line + received).split(b"\r\n")
         unread += b"".join(ANSWERS.get(each[:4], b"") for each in lines)
-        if gear == Gear.CHUNKED and b"text" in lines:
+        if mode == Mode.CHUNKING and b"text" in lines:
             unread += b"250 queued\r\n"
         if unread:
             talk.hear(unread[:window])
             unread = unread[window:]
     assert talk.pipeline.failure is None
     assert talk.told() == [("m", Stage.CONTENT, (250, b"queued"), {})]
-    assert talk.pipeline.booked == len(recipients) + (2 if gear == Gear.CHUNKED else 3)
+    assert talk.pipeline.booked == len(recipients) + (2 if mode == Mode.CHUNKING else 3)

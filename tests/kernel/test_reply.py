@@ -22,10 +22,10 @@ LINE = re.compile(rb"(\d{3})(?:([ -])[^\n]*|\r?)\n")
 
 # Pieces of lines that have no code, so that longer ones show no more, and pieces of replies.
 SHORT = [
-    bytes(octets)
+    bytes(data)
     for alphabet, longest in ((b"\r\n.a", 6), (b"\r\n2- ", 7))
     for length in range(longest + 1)
-    for octets in itertools.product(alphabet, repeat=length)
+    for data in itertools.product(alphabet, repeat=length)
 ]
 
 line_heads = st.sampled_from(
@@ -142,7 +142,7 @@ def test_line_cap(kernels: ModuleType) -> None:
 
 
 def test_reply_cap(kernels: ModuleType) -> None:
-    line = b"250-" + b"x" * 58 + b"\r\n"  # 64 octets
+    line = b"250-" + b"x" * 58 + b"\r\n"  # 64 bytes
     fits = line * 1023 + line.replace(b"-", b" ")
     assert len(fits) == 65536
     assert reply(kernels, fits) == (250, b"\n".join([b"x" * 58] * 1024))
@@ -184,14 +184,14 @@ class BothBuffers(RuleBasedStateMachine):
             try:
                 results.append(getattr(buffer, method)(*arguments))
             except ReplyError as error:
-                results.append((type(error), error.reason, error.octets))
+                results.append((type(error), error.reason, error.data))
         assert results[0] == results[-1]
         assert len(self.buffers[0]) == len(self.buffers[-1])
 
-    @rule(octets=streams)
-    def feed(self, octets: bytes) -> None:
+    @rule(data=streams)
+    def feed(self, data: bytes) -> None:
         for buffer in self.buffers:
-            buffer.feed(octets)
+            buffer.feed(data)
 
     @rule()
     def reply(self) -> None:

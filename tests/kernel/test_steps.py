@@ -10,16 +10,16 @@ from collections.abc import Callable
 
 import pytest
 
-from csmtplib.kernel.transaction import LAST_STEP, Gear, Phase, Stage, Step, Want
+from csmtplib.kernel.transaction import LAST_STEP, Mode, Phase, Stage, Step, Want
 
 from .conversations import (
-    CHUNKED,
-    CHUNKED_TALK,
-    LOCKSTEP,
-    LOCKSTEP_TALK,
+    CHUNKING,
+    CHUNKING_TALK,
     OK,
-    PIPELINED,
-    PIPELINED_TALK,
+    PIPELINING,
+    PIPELINING_TALK,
+    SEQUENTIAL,
+    SEQUENTIAL_TALK,
     WHOLE_TALK,
     Case,
     converse,
@@ -46,8 +46,8 @@ PROBING = ENVELOPE + GO + END + "> RSET\n< 250 queued\n"
 FOLLOWED = END + ENVELOPE + "< 250 queued\n"
 RESET = "> RSET\n< 250 reset\n"
 # The first message shows that BDAT is known, and the second is sent as a whole.
-CHUNKED_PROBING = (
-    CHUNKED_TALK + "> RSET\n> MAIL FROM:<s>\n> RCPT TO:<r>\n> BDAT 6 LAST\n> text\n> RSET\n"
+CHUNKING_PROBING = (
+    CHUNKING_TALK + "> RSET\n> MAIL FROM:<s>\n> RCPT TO:<r>\n> BDAT 6 LAST\n> text\n> RSET\n"
 )
 
 
@@ -56,7 +56,7 @@ def case(
     script: str,
     results: list[tuple[object, ...]],
     steps: tuple[Step, Step],
-    gear: Gear = PIPELINED,
+    mode: Mode = PIPELINING,
     *,
     messages: list[list[str]] | None = None,
     strict: bool = True,
@@ -64,13 +64,13 @@ def case(
 ) -> tuple[Case, tuple[Step, Step]]:
     """steps: the proof and the limit at the end."""
     messages = messages or [["r"]] * len(results)
-    return Case(name, script, results, gear, messages, strict=strict, proved=proved), steps
+    return Case(name, script, results, mode, messages, strict=strict, proved=proved), steps
 
 
-SEQUENTIAL, FLIGHT, WHOLE, NEXT = Step
+ALONE, FLIGHT, WHOLE, NEXT = Step
 
 CASES = [
-    case("one message: nothing follows it", PIPELINED_TALK, [OK], (FLIGHT, NEXT)),
+    case("one message: nothing follows it", PIPELINING_TALK, [OK], (FLIGHT, NEXT)),
     case(
         "RSET is answered: the third follows the second at once",
         PROBING + "< 250 reset\n" + ENVELOPE + GO + FOLLOWED + GO + END + "< 250 queued\n",
@@ -79,7 +79,7 @@ CASES = [
     ),
     case(
         "RSET is refused, as Haraka does (T5)",
-        PROBING + "< 503 5.5.1 pipelined after end of DATA\n" + PIPELINED_TALK * 2,
+        PROBING + "< 503 5.5.1 pipelined after end of DATA\n" + PIPELINING_TALK * 2,
         [OK] * 3,
         (FLIGHT, WHOLE),
     ),
@@ -91,9 +91,9 @@ CASES = [
             + FOLLOWED
             + f"< {reply}\n" * 3
             + RESET
-            + LOCKSTEP_TALK
+            + SEQUENTIAL_TALK
             # It is never tried again on this connection.
-            + PIPELINED_TALK,
+            + PIPELINING_TALK,
             [OK] * 3,
             (WHOLE, WHOLE),
             proved=True,
@@ -160,21 +160,21 @@ CASES = [
     ),
     case(
         "RCPT and DATA refused behind MAIL, in the first flight",
-        ENVELOPE + "< 250 ok\n< 503 early\n< 503 early\n" + RESET + LOCKSTEP_TALK * 2,
+        ENVELOPE + "< 250 ok\n< 503 early\n< 503 early\n" + RESET + SEQUENTIAL_TALK * 2,
         [OK] * 2,
-        (SEQUENTIAL, SEQUENTIAL),
+        (ALONE, ALONE),
     ),
     case(
         "DATA refused in the first flight",
-        ENVELOPE + "< 250 ok\n< 250 ok\n< 503 early\n" + RESET + LOCKSTEP_TALK * 2,
+        ENVELOPE + "< 250 ok\n< 250 ok\n< 503 early\n" + RESET + SEQUENTIAL_TALK * 2,
         [OK] * 2,
-        (SEQUENTIAL, SEQUENTIAL),
+        (ALONE, ALONE),
     ),
     case(
         "503 to RCPT in a flight is looked into even where flights are known to be taken",
-        ENVELOPE + "< 250 ok\n< 503 early\n< 503 early\n" + RESET + LOCKSTEP_TALK,
+        ENVELOPE + "< 250 ok\n< 503 early\n< 503 early\n" + RESET + SEQUENTIAL_TALK,
         [OK],
-        (SEQUENTIAL, SEQUENTIAL),
+        (ALONE, ALONE),
         proved=True,
     ),
     case(
@@ -192,7 +192,7 @@ CASES = [
         + "> MAIL FROM:<s>\n< 250 ok\n> RCPT TO:<r>\n< 501 syntax\n"
         + "> RSET\n"
         + "< 250 reset\n"
-        + PIPELINED_TALK,
+        + PIPELINING_TALK,
         [(Stage.RCPT, None, {0: (Stage.RCPT, told("501 syntax"))}), OK],
         (FLIGHT, NEXT),
     ),
@@ -208,45 +208,45 @@ CASES = [
         "too many recipients is about recipients",
         ENVELOPE + "< 250 ok\n< 550 5.5.3 too many\n< 503 no\n" + RESET,
         [(Stage.RCPT, None, {0: (Stage.RCPT, told("550 5.5.3 too many"))})],
-        (SEQUENTIAL, NEXT),
+        (ALONE, NEXT),
     ),
     case(
         "a message for nobody that DATA had asked for, sent again",
-        ENVELOPE + "< 250 ok\n< 503 early\n< 354 go\n> .\n< 554 for nobody\n" + LOCKSTEP_TALK,
+        ENVELOPE + "< 250 ok\n< 503 early\n< 354 go\n> .\n< 554 for nobody\n" + SEQUENTIAL_TALK,
         [OK],
-        (SEQUENTIAL, SEQUENTIAL),
+        (ALONE, ALONE),
     ),
     # BDAT: first the whole transaction, then what follows it.
-    case("BDAT: one", CHUNKED_TALK, [OK], (FLIGHT, NEXT), CHUNKED),
-    case("BDAT: proved before", WHOLE_TALK, [OK], (NEXT, NEXT), CHUNKED, proved=True),
+    case("BDAT: one", CHUNKING_TALK, [OK], (FLIGHT, NEXT), CHUNKING),
+    case("BDAT: proved before", WHOLE_TALK, [OK], (NEXT, NEXT), CHUNKING, proved=True),
     case(
         "BDAT: RSET behind it is answered",
-        CHUNKED_PROBING
+        CHUNKING_PROBING
         + "< 250 reset\n< 250 ok\n< 250 ok\n< 250 queued\n< 250 reset\n"
         + WHOLE_TALK,
         [OK] * 3,
         (NEXT, NEXT),
-        CHUNKED,
+        CHUNKING,
     ),
     case(
         "BDAT: RSET behind it is refused",
-        CHUNKED_PROBING
+        CHUNKING_PROBING
         + "< 250 reset\n< 250 ok\n< 250 ok\n< 250 queued\n< 503 early\n"
         + WHOLE_TALK,
         [OK] * 3,
         (WHOLE, WHOLE),
-        CHUNKED,
+        CHUNKING,
     ),
     case(
         "BDAT refused behind RCPT",
-        CHUNKED_PROBING
+        CHUNKING_PROBING
         + "< 250 reset\n< 250 ok\n< 250 ok\n< 503 early\n< 250 reset\n"
         + ONE_BY_ONE
         + "> RSET\n> MAIL FROM:<s>\n> RCPT TO:<r>\n< 250 reset\n< 250 ok\n< 250 ok\n"
         + "> BDAT 6 LAST\n> text\n< 250 queued\n",
         [OK] * 3,
         (FLIGHT, FLIGHT),
-        CHUNKED,
+        CHUNKING,
     ),
     case(
         "a stream: one message is refused for coming early, and the one behind it is not",
@@ -259,7 +259,7 @@ CASES = [
         + ONE_BY_ONE,
         [OK] * 3,
         (WHOLE, WHOLE),
-        CHUNKED,
+        CHUNKING,
         proved=True,
     ),
 ]
@@ -273,22 +273,22 @@ def test_steps(core: Core, case: Case, steps: tuple[Step, Step], piece: int) -> 
     assert pipeline.doubts == 0
 
 
-def begin(core: Core, gear: Gear = PIPELINED, messages: int = 3) -> Talk:
+def begin(core: Core, mode: Mode = PIPELINING, messages: int = 3) -> Talk:
     """Return a pipeline that has sent a RSET behind a message to see what its server does."""
-    talk = Talk(core, gear)
+    talk = Talk(core, mode)
     for number in range(messages):
         talk.push(number)
     talk.sent()
-    talk.hear(b"250 ok\r\n250 ok\r\n" + b"354 go\r\n" * (gear == PIPELINED))
+    talk.hear(b"250 ok\r\n250 ok\r\n" + b"354 go\r\n" * (mode == PIPELINING))
     talk.sent()
     talk.hear(b"250 queued\r\n")
-    if gear == CHUNKED:
+    if mode == CHUNKING:
         talk.sent()
         talk.hear(b"250 reset\r\n250 ok\r\n250 ok\r\n250 queued\r\n")
     return talk
 
 
-@pytest.mark.parametrize("gear", [PIPELINED, CHUNKED])
+@pytest.mark.parametrize("mode", [PIPELINING, CHUNKING])
 @pytest.mark.parametrize(
     "end",
     [
@@ -297,15 +297,15 @@ def begin(core: Core, gear: Gear = PIPELINED, messages: int = 3) -> Talk:
         pytest.param(lambda pipeline: pipeline.end_of_stream(), id="end"),
     ],
 )
-def test_a_try_that_is_not_answered_loses_nothing(core: Core, gear: Gear, end: object) -> None:
+def test_a_try_that_is_not_answered_loses_nothing(core: Core, mode: Mode, end: object) -> None:
     """T6: Courier discards what it reads with the end of a message."""
-    talk = begin(core, gear)
+    talk = begin(core, mode)
     pipeline = talk.pipeline
     assert (pipeline.want(), pipeline.phase()) == (Want.READ, Phase.PROBE)
     end(pipeline)  # type: ignore[operator]
     *answered, last = talk.told()
-    assert [each[1:] for each in answered] == [OK] * (1 if gear == PIPELINED else 2) + (
-        [(Stage.LOST, None, {})] if gear == PIPELINED else []
+    assert [each[1:] for each in answered] == [OK] * (1 if mode == PIPELINING else 2) + (
+        [(Stage.LOST, None, {})] if mode == PIPELINING else []
     )
     assert last[1:] == (Stage.LOST, None, {})
     assert pipeline.limit == WHOLE
@@ -321,7 +321,7 @@ def test_421_to_a_try(core: Core) -> None:
 
 def followed(core: Core) -> Talk:
     """Return a pipeline whose first message is accepted, and whose second envelope was sent."""
-    talk = Talk(core, PIPELINED, proved=True)
+    talk = Talk(core, PIPELINING, proved=True)
     talk.push(0)
     talk.push(1)
     talk.sent()
@@ -350,11 +350,11 @@ def test_a_lost_connection_says_nothing_of_what_was_proved(core: Core, error: Ex
 
 
 @pytest.mark.parametrize(
-    ("heard", "limit"), [(b"", NEXT), (b"250 ok\r\n", SEQUENTIAL), (b"250 ok\r\n" * 2, SEQUENTIAL)]
+    ("heard", "limit"), [(b"", NEXT), (b"250 ok\r\n", ALONE), (b"250 ok\r\n" * 2, ALONE)]
 )
 def test_commands_that_are_lost_in_the_first_flight(core: Core, heard: bytes, limit: Step) -> None:
     """Case 65."""
-    talk = Talk(core, PIPELINED)
+    talk = Talk(core, PIPELINING)
     talk.push()
     talk.sent()
     talk.hear(heard)
@@ -381,7 +381,7 @@ def test_no_refusal_is_believed_where_replies_are_missing(
     proved: bool,
 ) -> None:
     """Case 65. The first RCPT was lost, say, and the replies are to the second and the third."""
-    talk = Talk(core, PIPELINED, proved=proved)
+    talk = Talk(core, PIPELINING, proved=proved)
     talk.push(recipients=["a", "b", "c"])
     talk.sent()
     talk.hear(b"250 ok\r\n250 ok\r\n550 no\r\n")
@@ -392,7 +392,7 @@ def test_no_refusal_is_believed_where_replies_are_missing(
 
 def test_a_refusal_of_the_sender_is_believed(core: Core) -> None:
     """Nothing was before MAIL that its reply could be to."""
-    talk = Talk(core, PIPELINED)
+    talk = Talk(core, PIPELINING)
     talk.push(recipients=["a", "b"])
     talk.sent()
     talk.hear(b"550 no\r\n503 no\r\n")
@@ -401,7 +401,7 @@ def test_a_refusal_of_the_sender_is_believed(core: Core) -> None:
 
 
 def test_a_refusal_that_came_before_the_next_command_left_is_believed(core: Core) -> None:
-    talk = Talk(core, LOCKSTEP)
+    talk = Talk(core, SEQUENTIAL)
     talk.push(recipients=["a", "b"])
     for said in (b"250 ok\r\n", b"550 no\r\n"):
         talk.sent()
@@ -421,7 +421,7 @@ def test_a_doubted_message_is_lost_with_the_connection(core: Core) -> None:
 
 
 def test_what_other_connections_have_shown(core: Core) -> None:
-    talk = Talk(core, PIPELINED)
+    talk = Talk(core, PIPELINING)
     for number in range(3):
         talk.push(number)
     talk.sent()
@@ -431,40 +431,40 @@ def test_what_other_connections_have_shown(core: Core) -> None:
     # The end of the message was already sent with a RSET behind it.
     assert talk.sent() == b"text\r\n.\r\nRSET\r\n" + envelope
     talk.hear(b"250 queued\r\n250 reset\r\n250 ok\r\n250 ok\r\n354 go\r\n")
-    talk.pipeline.learn(SEQUENTIAL, WHOLE)
+    talk.pipeline.learn(ALONE, WHOLE)
     assert talk.sent() == b"text\r\n.\r\n" + envelope
     assert (talk.pipeline.proof, talk.pipeline.limit) == (WHOLE, WHOLE)
 
 
 def test_proof_is_never_beyond_the_limit(core: Core) -> None:
-    talk = Talk(core, CHUNKED)
-    talk.pipeline.learn(SEQUENTIAL, FLIGHT)
+    talk = Talk(core, CHUNKING)
+    talk.pipeline.learn(ALONE, FLIGHT)
     talk.pipeline.learn(NEXT, NEXT)
     assert (talk.pipeline.proof, talk.pipeline.limit) == (FLIGHT, FLIGHT)
 
 
 @pytest.mark.parametrize("steps", [(-1, 3), (0, 4), (4, 0), (0, -1)])
 def test_what_is_no_step(core: Core, steps: tuple[int, int]) -> None:
-    talk = Talk(core, PIPELINED)
+    talk = Talk(core, PIPELINING)
     with pytest.raises(ValueError, match=r"invalid .*step"):
         talk.pipeline.learn(*steps)
     with pytest.raises(ValueError, match=r"invalid .*step"):
         core.pipelines.Pipeline(talk.replies, 3, False, True, 0, 0)
     with pytest.raises(ValueError, match=r"invalid .*step"):
-        core.pipelines.Pipeline(talk.replies, PIPELINED, False, True, 4, 0)
+        core.pipelines.Pipeline(talk.replies, PIPELINING, False, True, 4, 0)
 
 
-@pytest.mark.parametrize("gear", [PIPELINED, CHUNKED])
-def test_not_strict_a_doubt_is_the_callers(core: Core, gear: Gear) -> None:
+@pytest.mark.parametrize("mode", [PIPELINING, CHUNKING])
+def test_not_strict_a_doubt_is_the_callers(core: Core, mode: Mode) -> None:
     """As in smtplib, the caller then sends the message again with its own methods."""
-    talk = Talk(core, gear, strict=False)
+    talk = Talk(core, mode, strict=False)
     talk.push()
     talk.sent()
-    talk.hear(b"250 ok\r\n503 early\r\n" + b"503 early\r\n" * (gear == PIPELINED))
+    talk.hear(b"250 ok\r\n503 early\r\n" + b"503 early\r\n" * (mode == PIPELINING))
     assert talk.told() == [("m", Stage.RCPT, None, {0: (Stage.RCPT, (503, b"early"))})]
     assert talk.pipeline.doubts == 1
     assert talk.pipeline.want() == Want.NOTHING
 
 
 def test_last_steps() -> None:
-    assert [LAST_STEP[gear] for gear in Gear] == [SEQUENTIAL, NEXT, NEXT]
+    assert [LAST_STEP[mode] for mode in Mode] == [ALONE, NEXT, NEXT]

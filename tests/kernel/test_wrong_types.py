@@ -34,7 +34,7 @@ def test_none_as_a_connection() -> None:
     """T26"""
     from csmtplib.drive import _fd
 
-    with pytest.raises(TypeError, match="expected Line, not NoneType"):
+    with pytest.raises(TypeError, match="expected Connection, not NoneType"):
         _fd.run_together([None], [0], 0, 100, 0.0)  # type: ignore[list-item]
 
 

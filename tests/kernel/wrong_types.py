@@ -43,8 +43,8 @@ def replies() -> Any:
     return kernel.ReplyBuffer(100, 100)
 
 
-def pipeline(gear: int = 1) -> Any:
-    return kernel.Pipeline(replies(), gear, False, True, False, 1000)
+def pipeline(mode: int = 1) -> Any:
+    return kernel.Pipeline(replies(), mode, False, True, False, 1000)
 
 
 def content() -> Any:
@@ -78,7 +78,7 @@ def main() -> None:
     for function in (
         kernel.fix_eols,
         kernel.quote_periods,
-        kernel.survey,
+        kernel.scan,
         kernel.has_control,
         kernel.is_plain_address,
     ):
@@ -112,8 +112,8 @@ def main() -> None:
         len(made)
 
     attempt_all(run_through, replies(), 1, False, True, False, 1000)
-    for gear in range(-3, 6):
-        attempt(run_through, (replies(), gear, False, True, False, 1000))
+    for mode in range(-3, 6):
+        attempt(run_through, (replies(), mode, False, True, False, 1000))
     for name, value in (("pull", 1), ("wrote", 1), ("lose", OSError()), ("release", content())):
         attempt_all(lambda value, name=name: getattr(pipeline(), name)(value), value)
     if transactions._has_fd_loop:
@@ -128,9 +128,9 @@ def of_descriptors() -> None:
     phases = (0.01,) * len(Phase)
 
     def line() -> Any:
-        return _fd.Line(pipeline(), here.fileno(), phases, 0.01, 10.0)
+        return _fd.Connection(pipeline(), here.fileno(), phases, 0.01, 10.0)
 
-    attempt_all(_fd.Line, pipeline(), here.fileno(), phases, 0.01, 10.0)
+    attempt_all(_fd.Connection, pipeline(), here.fileno(), phases, 0.01, 10.0)
     attempt_all(_fd.run, line(), 0, 100, 0.0, None)
     attempt_all(_fd.run_together, [line()], [0], here.fileno(), 100, 0.0)
     for wrong in WRONG:

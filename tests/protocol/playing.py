@@ -37,7 +37,7 @@ def play(flow: Flow[Result], *turns: Turn) -> Result:
 
 
 def said(step: Step) -> bytes | StartTLS | Close:
-    return step.octets if isinstance(step, Exchange) else step
+    return step.data if isinstance(step, Exchange) else step
 
 
 def reply(answer: str) -> Reply:

@@ -1,4 +1,4 @@
-"""The server's side of SMTP and LMTP, without I/O: it takes octets and says what it answers.
+"""The server's side of SMTP and LMTP, without I/O: it takes bytes and says what it answers.
 
 As strict as servers are: MAIL within a transaction is refused, and so is a chunk without a
 recipient; a message that BDAT brought and that was refused leaves its transaction open.
@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from csmtplib.kernel import Pipeline, ReplyBuffer
-from csmtplib.kernel.transaction import LAST_STEP, Gear
-from csmtplib.protocol import switches
+from csmtplib.kernel.transaction import LAST_STEP, Mode
+from csmtplib.protocol import extension_policy
 
 Answer: TypeAlias = "str | None"
 """One or several whole replies without the last CR LF; None hangs up."""
@@ -22,17 +22,17 @@ Answers: TypeAlias = "Answer | Sequence[Answer] | Callable[[str], Answer]"
 message its recipient (LMTP), or its text."""
 
 
-def known_host(gear: Gear) -> switches.Host:
-    """What is known of a server that has shown everything there is to show in a gear."""
-    host = switches.Host()
-    show_all(host, gear)
+def known_host(mode: Mode) -> extension_policy.Host:
+    """What is known of a server that has shown everything there is to show in a mode."""
+    host = extension_policy.Host()
+    show_all(host, mode)
     return host
 
 
-def show_all(host: switches.Host, gear: Gear) -> None:
+def show_all(host: extension_policy.Host, mode: Mode) -> None:
     """Has it known that the server has shown that."""
-    seen = Pipeline(ReplyBuffer(8192, 65536), gear, False, True, LAST_STEP[gear], 0)
-    host.learn(gear, seen)
+    seen = Pipeline(ReplyBuffer(8192, 65536), mode, False, True, LAST_STEP[mode], 0)
+    host.learn(mode, seen)
 
 
 class Delivery(NamedTuple):
@@ -72,14 +72,14 @@ class Host:
         """Of the messages that were taken."""
         return [each.text for each in self.deliveries]
 
-    def take(self, octets: bytes) -> bytes:
-        """What it says to these octets."""
-        return b"".join(self.answers(octets))
+    def take(self, data: bytes) -> bytes:
+        """What it says to these bytes."""
+        return b"".join(self.answers(data))
 
-    def answers(self, octets: bytes) -> Iterator[bytes]:
+    def answers(self, data: bytes) -> Iterator[bytes]:
         """The same, answer by answer."""
-        self.received += octets
-        self._unread += octets
+        self.received += data
+        self._unread += data
         while not self.hung_up and (answer := self._next()) is not None:
             yield answer
 

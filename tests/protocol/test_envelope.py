@@ -1,4 +1,4 @@
-"""protocol/envelope.py: addresses and commands as octets, and the injection check."""
+"""protocol/envelope.py: addresses and commands as bytes, and the injection check."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_command_in_utf8() -> None:
     assert command("MAIL FROM:<ä@b>", "utf-8") == b"MAIL FROM:<\xc3\xa4@b>\r\n"
 
 
-# The last two would be CR LF if they were narrowed to octets (CVE-2025-7962).
+# The last two would be CR LF if they were narrowed to bytes (CVE-2025-7962).
 @pytest.mark.parametrize("text", ["ä", "\x80", "\u760d\u760a"])
 def test_command_that_its_encoding_cannot_hold(text: str) -> None:
     with pytest.raises(UnicodeEncodeError):
@@ -172,8 +172,8 @@ def test_command_that_its_encoding_cannot_hold(text: str) -> None:
 @example("\u760d\u760a", "utf-8")
 def test_command_is_one_line_or_an_error(text: str, encoding: str) -> None:
     try:
-        octets = command(f"RCPT TO:<{text}>", encoding)
+        data = command(f"RCPT TO:<{text}>", encoding)
     except ValueError:
         return
-    assert octets.endswith(b">\r\n")
-    assert not set(octets[:-2]) & {*range(0x20), 0x7F}
+    assert data.endswith(b">\r\n")
+    assert not set(data[:-2]) & {*range(0x20), 0x7F}

@@ -50,7 +50,7 @@ def test_session_in_the_clear() -> None:
     assert features.extensions == {"starttls": "", "size": "1000"}
 
 
-def test_session_in_tls_from_the_first_octet() -> None:
+def test_session_in_tls_from_the_first_byte() -> None:
     opened(server(TLS.IMPLICIT), GREETING, ehlo("STARTTLS"))
     opened(server(TLS.IMPLICIT, with_login=True), GREETING, ehlo("AUTH PLAIN"), PLAIN)
 
@@ -194,7 +194,7 @@ def test_best_mechanism_that_is_offered() -> None:
     flow = login(Features({"auth": "LOGIN PLAIN CRAM-MD5 SCRAM-SHA-1"}), "tim", "pencil")
     step = next(flow)
     assert isinstance(step, Exchange)
-    assert step.octets.startswith(b"AUTH SCRAM-SHA-1 biws")
+    assert step.data.startswith(b"AUTH SCRAM-SHA-1 biws")
     logged_in("login plain cram-md5", PLAIN)
 
 

@@ -23,7 +23,7 @@ def test_phases_are_in_order() -> None:
     ("timeout", "phases", "idle"),
     [
         (None, [300, 120, 180, 600, 1, 30], None),
-        # As in smtplib, which waits so long for an octet, however many come.
+        # As in smtplib, which waits so long for an byte, however many come.
         (5.0, [300, 120, 180, 600, 1, 30], 5.0),
         (200.0, [300, 200, 200, 600, 1, 30], 200.0),
         (1000.0, [1000, 1000, 1000, 1000, 1, 30], 1000.0),

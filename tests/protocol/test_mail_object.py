@@ -80,9 +80,9 @@ def test_what_is_no_message(item: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("msg", "octets"),
+    ("msg", "data"),
     [
-        (b"octets\xff", b"octets\xff"),
+        (b"bytes\xff", b"bytes\xff"),
         (b"", b""),
         ("text\n", b"text\n"),
         (bytearray(b"ab"), b"ab"),
@@ -93,16 +93,16 @@ def test_what_is_no_message(item: object) -> None:
         ((each for each in (b"a", b"b", b"c")), b"abc"),
     ],
 )
-def test_contents(msg: Any, octets: bytes) -> None:
+def test_contents(msg: Any, data: bytes) -> None:
     buffers = buffers_of(msg, utf8=False)
-    assert (buffers if isinstance(buffers, bytes) else b"".join(buffers)) == octets
+    assert (buffers if isinstance(buffers, bytes) else b"".join(buffers)) == data
 
 
-def test_octets_are_not_copied() -> None:
-    octets = b"octets" * 1000
-    assert buffers_of(octets, utf8=False) is octets
-    (shared,) = buffers_of([octets], utf8=False)
-    assert shared is octets
+def test_bytes_are_not_copied() -> None:
+    data = b"data" * 1000
+    assert buffers_of(data, utf8=False) is data
+    (shared,) = buffers_of([data], utf8=False)
+    assert shared is data
 
 
 def test_email_message_is_flattened() -> None:
@@ -113,10 +113,10 @@ def test_email_message_is_flattened() -> None:
     plain, utf8 = (buffers_of(message, utf8=each) for each in (False, True))
     assert b"Subject: =?utf-8?" in plain
     assert "Subject: ß\r\n".encode() in utf8
-    for octets in (plain, utf8):
-        assert isinstance(octets, bytes)
-        assert octets.endswith(b"\r\n\r\n\xc3\xa4\r\n")
-        assert b"Bcc" not in octets
+    for data in (plain, utf8):
+        assert isinstance(data, bytes)
+        assert data.endswith(b"\r\n\r\n\xc3\xa4\r\n")
+        assert b"Bcc" not in data
 
 
 @pytest.mark.parametrize("msg", [None, 5, ["text"], [b"a", "b"], [[b"a"]], {"a": b"b"}], ids=repr)
@@ -140,14 +140,14 @@ def test_content_is_the_same_wherever_it_is_cut(text: bytes, cuts: list[int], do
     borders = [0, *cuts, len(text)]
     pieces = [text[a:b] for a, b in itertools.pairwise(borders)]
     whole, cut = (kernel.Content(buffers_of(each, utf8=False), dots) for each in (text, pieces))
-    for name in ("octets", "size", "longest_line", "has_nul", "has_8bit", "terminator"):
+    for name in ("byte_count", "size", "longest_line", "has_nul", "has_8bit", "terminator"):
         assert getattr(cut, name) == getattr(whole, name), name
     normal = re.sub(rb"\r\n|\r|\n", b"\r\n", text)
     if normal and not normal.endswith(b"\r\n"):
         normal += b"\r\n"
     assert whole.size == len(normal)
     gained = len(re.findall(rb"(?m)^\.", normal)) + len(b".\r\n") if dots else 0
-    assert whole.octets == whole.size + gained
+    assert whole.byte_count == whole.size + gained
 
 
 # Delivery status notifications (RFC 3461)
@@ -270,7 +270,7 @@ def one_message() -> EmailMessage:
     ids=lambda item: type(item).__name__,
 )
 def test_one_message_instead_of_several(item: Any) -> None:
-    """T15: the names of its headers, its fields or its octets were taken for messages."""
+    """T15: the names of its headers, its fields or its bytes were taken for messages."""
     kind = type(item).__name__
     with pytest.raises(
         TypeError, match=rf"^messages must be an iterable .* one message \({kind}\)"

@@ -1,4 +1,4 @@
-"""protocol/message.py: email messages as envelope and octets."""
+"""protocol/message.py: email messages as envelope and bytes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class StdlibSMTP(smtplib.SMTP):
 
 
 def sent_by_the_stdlib(message: AnyMessage) -> tuple[str, list[str], bytes]:
-    """Sender, recipients and octets."""
+    """Sender, recipients and bytes."""
     smtp = StdlibSMTP(local_hostname="client.test")
     smtp.send_message(message)
     return smtp.sent
@@ -187,7 +187,7 @@ def test_smtputf8_is_for_addresses(sender: str, recipients: str | list[str], nee
     assert needs_smtputf8(sender, recipients) is needed
 
 
-# The octets
+# The bytes
 
 
 def test_bcc_is_left_out_and_the_message_unchanged() -> None:
@@ -210,7 +210,7 @@ def test_from_at_the_start_of_a_line(message_class: Callable[[], AnyMessage]) ->
 
 @pytest.mark.parametrize("policy", [email.policy.compat32, email.policy.default])
 @pytest.mark.parametrize(
-    "octets",
+    "data",
     [
         b"\xef\xbb\xbfFrom: a@x\nTo: b@y\nBcc: s@z\n\nhi\n",
         b">From a Mon Jan  5 10:00:00 2026\nFrom: a@x\nBcc: s@z\n\nhi\n",
@@ -223,16 +223,16 @@ def test_from_at_the_start_of_a_line(message_class: Callable[[], AnyMessage]) ->
         b"From: a@x\nContent-Type: message/rfc822\nbroken\nBcc: s@z\n\nhi\n",
     ],
 )
-def test_a_bcc_that_the_parser_takes_for_text_is_refused(octets: bytes, policy: Any) -> None:
+def test_a_bcc_that_the_parser_takes_for_text_is_refused(data: bytes, policy: Any) -> None:
     """T17: the parser stops at a line that it does not know, and Bcc stayed in the text."""
-    message = email.message_from_bytes(octets, policy=policy)
+    message = email.message_from_bytes(data, policy=policy)
     with pytest.raises(ValueError, match="has a Bcc that is no header field"):
         flatten(message, utf8=False)
 
 
 @pytest.mark.parametrize("policy", [email.policy.compat32, email.policy.default])
 @pytest.mark.parametrize(
-    "octets",
+    "data",
     [
         b" x\nFrom: a@x\nBcc: s@z\n\nhi\n",
         b": x\nFrom: a@x\nBcc: s@z\n\nhi\n",
@@ -241,9 +241,9 @@ def test_a_bcc_that_the_parser_takes_for_text_is_refused(octets: bytes, policy: 
         b"From: a@x\nbroken\n\nhi\n",
     ],
 )
-def test_a_bcc_that_the_parser_knows_is_left_out(octets: bytes, policy: Any) -> None:
+def test_a_bcc_that_the_parser_knows_is_left_out(data: bytes, policy: Any) -> None:
     """T17: what the parser puts right is no reason to refuse a message."""
-    message = email.message_from_bytes(octets, policy=policy)
+    message = email.message_from_bytes(data, policy=policy)
     flattened = flatten(message, utf8=False)
     assert b"cc:" not in flattened.lower()
     assert b"s@z" not in flattened
@@ -251,8 +251,8 @@ def test_a_bcc_that_the_parser_knows_is_left_out(octets: bytes, policy: Any) -> 
 
 def test_bcc_in_a_text_stays() -> None:
     """T17: a text may speak of Bcc, where the header is whole."""
-    octets = b"From: a@x\r\n\r\nBcc: in the text\r\n"
-    assert flatten(email.message_from_bytes(octets), utf8=False) == octets
+    data = b"From: a@x\r\n\r\nBcc: in the text\r\n"
+    assert flatten(email.message_from_bytes(data), utf8=False) == data
 
 
 def test_line_ends() -> None:
@@ -278,7 +278,7 @@ def test_headers_in_utf8() -> None:
     body=st.text("abä \n.", max_size=30),
     message_class=st.sampled_from([Message, EmailMessage, MIMEText]),
 )
-def test_octets_are_the_stdlibs(subject: str, body: str, message_class: type[AnyMessage]) -> None:
+def test_bytes_are_the_stdlibs(subject: str, body: str, message_class: type[AnyMessage]) -> None:
     message: AnyMessage
     if message_class is MIMEText:
         message = MIMEText(body)
@@ -296,13 +296,13 @@ def test_octets_are_the_stdlibs(subject: str, body: str, message_class: type[Any
 HEADER_TEXT = st.text("ab: \t\r\n\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029é\0", max_size=8)
 
 
-def is_intact(octets: bytes, names: list[str]) -> bool:
+def is_intact(data: bytes, names: list[str]) -> bool:
     """Whether a message has just these headers, and its body is where it belongs."""
-    head, _, body = octets.partition(b"\r\n\r\n")
+    head, _, body = data.partition(b"\r\n\r\n")
     lines = re.sub(rb"\r\n[ \t]", b" ", head).split(b"\r\n")
     found = [line.partition(b":")[0].decode("ascii", "replace") for line in lines]
     are_names = all(re.fullmatch("[!-9;-~]+", name) for name in found)  # RFC 5322 section 3.6.8
-    has_lone_cr = re.search(rb"\r(?!\n)", octets)
+    has_lone_cr = re.search(rb"\r(?!\n)", data)
     return found == names and are_names and body == b"body\r\n" and not has_lone_cr
 
 
@@ -334,10 +334,10 @@ def test_header_is_one_header_or_an_error(raw: bool, name: str, value: str) -> N
         ours = flatten(message, utf8=False)
     except errors:
         try:
-            octets = sent_by_the_stdlib(message)[2]
+            data = sent_by_the_stdlib(message)[2]
         except (ValueError, email.errors.MessageError):
             return
-        assert not is_intact(octets, names)
+        assert not is_intact(data, names)
     else:
         assert is_intact(ours, names)
         assert ours == sent_by_the_stdlib(message)[2]
@@ -377,12 +377,12 @@ def test_injected_bcc_does_not_hide_as_a_header_that_is_dropped() -> None:
 
 @pytest.mark.parametrize("policy", [email.policy.compat32, email.policy.default, email.policy.SMTP])
 def test_folded_headers_of_parsed_messages_pass(policy: Any) -> None:
-    octets = b"Received: from a\r\n\tby b\r\n  for c; today\r\nSubject: \r\n x\r\n\r\nbody\r\n"
-    message = email.message_from_bytes(octets, policy=policy)
+    data = b"Received: from a\r\n\tby b\r\n  for c; today\r\nSubject: \r\n x\r\n\r\nbody\r\n"
+    message = email.message_from_bytes(data, policy=policy)
     if message._headers[-1][1] == "x":
         # Newer Pythons parse away a line break in front of the first word.
-        octets = octets.replace(b"\r\n x", b"x")
-    assert flatten(message, utf8=False) == octets
+        data = data.replace(b"\r\n x", b"x")
+    assert flatten(message, utf8=False) == data
 
 
 # quotedata

@@ -29,7 +29,7 @@ from csmtplib.protocol.sasl import (
 
 
 @given(st.binary())
-def test_challenge_of_any_octets(challenge: bytes) -> None:
+def test_challenge_of_any_bytes(challenge: bytes) -> None:
     assert decode_challenge(base64.b64encode(challenge)) == challenge
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from csmtplib import kernel
-from csmtplib.kernel.transaction import Gear, Phase
-from csmtplib.protocol import switches
+from csmtplib.kernel.transaction import Mode, Phase
+from csmtplib.protocol import extension_policy
 from csmtplib.protocol.dialogue import Exchange
 from csmtplib.protocol.features import Features
 from csmtplib.protocol.outcome import State
@@ -37,10 +37,10 @@ class Session:
     ) -> None:
         self.replies = kernel.ReplyBuffer(8192, 65536)
         self.host = host or Host()
-        self.policy = switches.policy("mx.test", 25)
+        self.policy = extension_policy.policy("mx.test", 25)
         if proved:
-            for gear in Gear:
-                show_all(self.policy.host, gear)
+            for mode in Mode:
+                show_all(self.policy.host, mode)
         self.stream = Stream(
             self.replies,
             Features(BOTH | extensions),
@@ -53,9 +53,9 @@ class Session:
     def step(self) -> None:
         """One flight, and what comes back."""
         pipeline = self.stream.submission.pipeline
-        octets = pipeline.pull(1 << 20)
-        pipeline.wrote(len(octets))
-        self.replies.feed(self.host.take(octets))
+        data = pipeline.pull(1 << 20)
+        pipeline.wrote(len(data))
+        self.replies.feed(self.host.take(data))
         pipeline.receive()
 
     def add(self, count: int) -> None:
@@ -68,9 +68,9 @@ class Session:
 
 
 @pytest.mark.parametrize("chunking", [False, True])
-def test_the_gear(chunking: bool) -> None:
-    gear = Session(chunking=chunking).stream.submission.gear
-    assert gear == (Gear.CHUNKED if chunking else Gear.PIPELINED)
+def test_the_mode(chunking: bool) -> None:
+    mode = Session(chunking=chunking).stream.submission.mode
+    assert mode == (Mode.CHUNKING if chunking else Mode.PIPELINING)
 
 
 def test_messages_are_taken_while_there_is_room() -> None:
@@ -151,10 +151,10 @@ def silent_in_a_try() -> Session:
     session.add(2)
     pipeline = session.stream.submission.pipeline
     while pipeline.phase() != Phase.PROBE:
-        octets = pipeline.pull(1 << 20)
-        pipeline.wrote(len(octets))
-        said = session.host.take(octets)
-        if octets.endswith(b"RSET\r\n"):
+        data = pipeline.pull(1 << 20)
+        pipeline.wrote(len(data))
+        said = session.host.take(data)
+        if data.endswith(b"RSET\r\n"):
             said = said[: said.index(b"\n") + 1]
         session.replies.feed(said)
         pipeline.receive()

@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from csmtplib import SMTPNotSupportedError, kernel
-from csmtplib.kernel.transaction import Gear
-from csmtplib.protocol import limits, switches
+from csmtplib.kernel.transaction import Mode
+from csmtplib.protocol import extension_policy, limits
 from csmtplib.protocol.features import Features
 from csmtplib.protocol.mail_object import DSN, MailObject, Unsendable
 from csmtplib.protocol.outcome import Outcome, Reply, State
@@ -21,10 +21,10 @@ from csmtplib.protocol.submission import Submission
 
 from .serving import Host, known_host
 
-LOCKSTEP, PIPELINED, CHUNKED = Gear
+SEQUENTIAL, PIPELINING, CHUNKING = Mode
 ACCEPTED, REJECTED, DEFERRED, IN_DOUBT = State
 
-every_gear = pytest.mark.parametrize("gear", list(Gear), ids=lambda gear: gear.name.lower())
+every_mode = pytest.mark.parametrize("mode", list(Mode), ids=lambda mode: mode.name.lower())
 
 
 class Session:
@@ -32,7 +32,7 @@ class Session:
 
     def __init__(
         self,
-        gear: Gear,
+        mode: Mode,
         host: Host | None = None,
         *,
         lmtp: bool = False,
@@ -45,19 +45,19 @@ class Session:
         self.submission = Submission(
             self.replies,
             Features(extensions),
-            gear,
+            mode,
             lmtp=lmtp,
-            host=known_host(gear) if proved else switches.Host(),
+            host=known_host(mode) if proved else extension_policy.Host(),
             max_in_flight=max_in_flight,
         )
 
     def step(self) -> None:
         """One flight, and what comes back."""
         pipeline = self.submission.pipeline
-        octets = pipeline.pull(1 << 20)
-        pipeline.wrote(len(octets))
-        said = self.host.take(octets)
-        assert octets or said or self.host.hung_up, "nothing moves"
+        data = pipeline.pull(1 << 20)
+        pipeline.wrote(len(data))
+        said = self.host.take(data)
+        assert data or said or self.host.hung_up, "nothing moves"
         self.replies.feed(said)
         pipeline.receive()
         if self.host.hung_up:
@@ -77,9 +77,9 @@ class Session:
         return self.finish()
 
 
-def flight(item: object, gear: Gear = CHUNKED, **extensions: Any) -> bytes:
+def flight(item: object, mode: Mode = CHUNKING, **extensions: Any) -> bytes:
     """All that is sent for a message at once, to a server that is known to take it."""
-    session = Session(gear, proved=True, **extensions)
+    session = Session(mode, proved=True, **extensions)
     session.submission.add(item)
     return session.submission.pipeline.pull(1 << 20)
 
@@ -95,7 +95,7 @@ def rcpt_commands(*arguments: Any, **extensions: Any) -> list[bytes]:
 
 def unsendable(*arguments: Any, **extensions: Any) -> Exception:
     """Why a message can't be sent, of which nothing is."""
-    session = Session(CHUNKED, proved=True, **extensions)
+    session = Session(CHUNKING, proved=True, **extensions)
     (result,) = session.send(MailObject(*arguments))
     assert not session.host.received
     assert not result.accepted
@@ -114,7 +114,7 @@ def test_lines_of_a_chunked_message() -> None:
 
 
 def test_lines_of_a_pipelined_message() -> None:
-    session = Session(PIPELINED)
+    session = Session(PIPELINING)
     (result,) = session.send(("a@x", ["b@x", "C D <c@x>"], b".one\ntwo"))
     assert result.accepted
     assert session.host.received == (
@@ -141,8 +141,8 @@ def test_size_is_that_of_the_message(message: bytes) -> None:
     if not lines[-1]:
         lines.pop()
     size = sum(len(line) + len(b"\r\n") for line in lines)
-    for gear in Gear:
-        sent = flight(("a@x", ["b@x"], message), gear, size="")
+    for mode in Mode:
+        sent = flight(("a@x", ["b@x"], message), mode, size="")
         assert sent.startswith(f"MAIL FROM:<a@x> SIZE={size}\r\n".encode())
 
 
@@ -152,19 +152,19 @@ def test_message_of_just_the_size_that_the_server_takes() -> None:
     assert mail_command("a@x", ["b@x"], lines, size="90") == b"MAIL FROM:<a@x> SIZE=90"
     error = unsendable("a@x", ["b@x"], lines, size="89")
     assert isinstance(error, Unsendable)
-    assert str(error) == "the message has 90 octets, and the server takes 89"
+    assert str(error) == "the message has 90 bytes, and the server takes 89"
     assert mail_command("a@x", ["b@x"], lines, size="0") == b"MAIL FROM:<a@x> SIZE=90"
 
 
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r", b""])
-def test_lines_of_998_octets(line_end: bytes) -> None:
+def test_lines_of_998_bytes(line_end: bytes) -> None:
     """Case 41."""
     before = b"one\n" + b"a" * 997
     assert flight(("a@x", ["b@x"], before + b"a" + line_end)).endswith(b"a" * 998 + b"\r\n")
     for message in (before + b"aa" + line_end, [before, b"aa", line_end]):
         error = unsendable("a@x", ["b@x"], message)
         assert isinstance(error, Unsendable)
-        assert str(error).startswith("line 2 of the message is longer than 998 octets")
+        assert str(error).startswith("line 2 of the message is longer than 998 bytes")
         assert "encode" in str(error)
 
 
@@ -233,7 +233,7 @@ def test_recipient_without_an_address(nobody: str) -> None:
 )
 def test_address_with_something_beside_it(address: str) -> None:
     """What stands behind the path is parameters to the server."""
-    session = Session(CHUNKED, proved=True)
+    session = Session(CHUNKING, proved=True)
     (result,) = session.send(("a@x", [address], b""))
     if result.error is not None:
         assert isinstance(result.error, Unsendable)
@@ -296,7 +296,7 @@ def test_email_message() -> None:
     message["From"], message["To"], message["Bcc"] = "a@x", "b@x", "c@x"
     message.set_content(".ä\n", cte="8bit")
     offers: dict[str, Any] = {"8bitmime": ""}
-    session = Session(PIPELINED, **offers)
+    session = Session(PIPELINING, **offers)
     (result,) = session.send(message)
     assert result.accepted
     assert result.mail is message
@@ -343,7 +343,7 @@ def broken_message() -> EmailMessage:
 def test_item_that_is_no_message_leaves_the_others_alone(
     item: object, error: type[Exception]
 ) -> None:
-    session = Session(CHUNKED, proved=True)
+    session = Session(CHUNKING, proved=True)
     good = ("a@x", "b@x", b"good\r\n")
     first, bad, last = session.send(good, item, good)
     assert isinstance(bad.error, error)
@@ -375,7 +375,7 @@ def test_item_that_is_no_message_leaves_the_others_alone(
         ({"rcpt_options": "NOTIFY=NEVER"}, "rcpt_options must be a sequence of ESMTP parameters"),
         ({"dsn": "NEVER"}, "dsn must be a DSN, not 'NEVER'"),
         ({"dsn": 0}, "dsn must be a DSN, not 0"),
-        ({"msg": 5}, "the content of a message is octets, an ASCII str"),
+        ({"msg": 5}, "the content of a message is bytes, an ASCII str"),
     ],
     ids=str,
 )
@@ -387,7 +387,7 @@ def test_parts_of_a_mail_object(arguments: dict[str, Any], said: str) -> None:
     assert said in str(error)
 
 
-# What becomes of one message, in lockstep
+# What becomes of one message, sequentially
 
 RECIPIENTS = ["b@x", "c@x", "d@x"]
 MESSAGE = ("a@x", RECIPIENTS, b"hello")
@@ -396,14 +396,14 @@ MESSAGE = ("a@x", RECIPIENTS, b"hello")
 def states(*answers: str | None, lmtp: bool = False) -> tuple[list[State], str]:
     """The states of the three recipients after these replies (None: the server hangs up), and the
     last line that was sent."""
-    session = Session(LOCKSTEP, lmtp=lmtp)
+    session = Session(SEQUENTIAL, lmtp=lmtp)
     pipeline = session.submission.pipeline
     session.submission.add(MESSAGE)
     sent = b""
     for answer in answers:
-        octets = pipeline.pull(1 << 20)
-        pipeline.wrote(len(octets))
-        sent += octets
+        data = pipeline.pull(1 << 20)
+        pipeline.wrote(len(data))
+        sent += data
         if answer is None:
             pipeline.end_of_stream()
         else:
@@ -496,7 +496,7 @@ def test_lost(before: int, lmtp: bool) -> None:
 @pytest.mark.parametrize("first", ["250 ok", "550 no"])
 def test_lost_within_the_message(first: str, lmtp: bool) -> None:
     """Case 53: nothing is in doubt, whoever was refused before."""
-    session = Session(LOCKSTEP, Host(rcpt=[first, "250 ok"]), lmtp=lmtp)
+    session = Session(SEQUENTIAL, Host(rcpt=[first, "250 ok"]), lmtp=lmtp)
     session.submission.add(MESSAGE)
     for _ in range(5):
         session.step()
@@ -511,7 +511,7 @@ def test_lost_within_the_message(first: str, lmtp: bool) -> None:
 
 
 def test_fault_of_what_is_in_doubt() -> None:
-    session = Session(LOCKSTEP, Host(message=None))
+    session = Session(SEQUENTIAL, Host(message=None))
     (result,) = session.send(("a@x", "b@x", b""))
     fault = "the server closed the connection"
     assert result.outcomes == (Outcome("b@x", IN_DOUBT, None, fault),)
@@ -519,24 +519,24 @@ def test_fault_of_what_is_in_doubt() -> None:
 
 
 def test_fault_without_words() -> None:
-    session = Session(LOCKSTEP)
+    session = Session(SEQUENTIAL)
     session.submission.add(("a@x", "b@x", b""))
     session.submission.pipeline.lose(ConnectionResetError())
     (result,) = session.submission.results()
     assert result.outcomes[0].fault == "ConnectionResetError"
 
 
-# What becomes of one message, in every gear
+# What becomes of one message, in every mode
 
 
-@every_gear
+@every_mode
 @pytest.mark.parametrize(
     ("answer", "state"),
     [("550 who?", REJECTED), ("450 later", DEFERRED)],
 )
-def test_some_recipients_refused(gear: Gear, answer: str, state: State) -> None:
+def test_some_recipients_refused(mode: Mode, answer: str, state: State) -> None:
     """Cases 45 and 46."""
-    session = Session(gear, Host(rcpt=["250 ok", answer, "251 forwarded"]))
+    session = Session(mode, Host(rcpt=["250 ok", answer, "251 forwarded"]))
     (result,) = session.send(MESSAGE)
     assert [each.state for each in result.outcomes] == [ACCEPTED, state, ACCEPTED]
     assert not result.accepted
@@ -545,11 +545,11 @@ def test_some_recipients_refused(gear: Gear, answer: str, state: State) -> None:
     assert session.host.texts == [b"hello\r\n"]
 
 
-@every_gear
-def test_lmtp_answers_for_each_recipient(gear: Gear) -> None:
+@every_mode
+def test_lmtp_answers_for_each_recipient(mode: Mode) -> None:
     answers = {"b": "250 2.1.5 ok", "c": "552 5.2.2 quota", "d": "452 later"}
     host = Host(lmtp=True, message=lambda line: answers[line[len("RCPT TO:<")]])
-    (result,) = Session(gear, host, lmtp=True).send(MESSAGE)
+    (result,) = Session(mode, host, lmtp=True).send(MESSAGE)
     # 552 is about the number of recipients as an answer to RCPT alone.
     assert [each.state for each in result.outcomes] == [ACCEPTED, REJECTED, DEFERRED]
     assert [str(each.reply) for each in result.outcomes] == list(answers.values())
@@ -557,40 +557,40 @@ def test_lmtp_answers_for_each_recipient(gear: Gear) -> None:
     assert result.outcomes[1].reply.enhanced == "5.2.2"
 
 
-@every_gear
-def test_lmtp_answers_for_accepted_recipients_only(gear: Gear) -> None:
+@every_mode
+def test_lmtp_answers_for_accepted_recipients_only(mode: Mode) -> None:
     host = Host(lmtp=True, rcpt=["550 no", "250 ok", "550 no"], message="250 delivered")
-    (result,) = Session(gear, host, lmtp=True).send(MESSAGE)
+    (result,) = Session(mode, host, lmtp=True).send(MESSAGE)
     assert [each.state for each in result.outcomes] == [REJECTED, ACCEPTED, REJECTED]
 
 
-@every_gear
-def test_lmtp_lost_between_answers(gear: Gear) -> None:
+@every_mode
+def test_lmtp_lost_between_answers(mode: Mode) -> None:
     """Case 61."""
     host = Host(lmtp=True, message=["250 ok", "550 quota", None])
-    (result,) = Session(gear, host, lmtp=True).send(MESSAGE)
+    (result,) = Session(mode, host, lmtp=True).send(MESSAGE)
     assert [each.state for each in result.outcomes] == [ACCEPTED, REJECTED, IN_DOUBT]
 
 
-@every_gear
-def test_lmtp_421_among_the_answers_to_the_message(gear: Gear) -> None:
+@every_mode
+def test_lmtp_421_among_the_answers_to_the_message(mode: Mode) -> None:
     """It is one recipient's, and says nothing of those behind."""
     host = Host(lmtp=True, message=["250 b", "421 bye", None])
-    (result,) = Session(gear, host, lmtp=True).send(MESSAGE)
+    (result,) = Session(mode, host, lmtp=True).send(MESSAGE)
     assert [each.state for each in result.outcomes] == [ACCEPTED, DEFERRED, IN_DOUBT]
 
 
 # Results
 
 
-@every_gear
-def test_results_in_order(gear: Gear) -> None:
+@every_mode
+def test_results_in_order(mode: Mode) -> None:
     host = Host(
         mail=["250 ok", "250 ok", "550 not you", "250 ok"],
         rcpt=["250 ok", "550 no", "250 ok"],
         message=["250 first", "250 fourth", "554 fifth"],
     )
-    session = Session(gear, host)
+    session = Session(mode, host)
     items = [("a@x", f"{number}@x", b"%d\r\n" % number) for number in range(5)]
     results = session.send(*items)
     assert [result.mail for result in results] == items
@@ -609,10 +609,10 @@ def test_results_in_order(gear: Gear) -> None:
 
 def test_repr_of_results() -> None:
     host = Host(rcpt=["250 ok", "550 no"])
-    session = Session(PIPELINED, host)
+    session = Session(PIPELINING, host)
     good, bad, odd = session.send(("a@x", ["b@x", "c@x"], b""), ("a@x", "b@x", b"\0"), None)
     assert repr(good) == "<Result accepted b@x (250 queued); rejected c@x (550 no)>"
-    assert repr(bad).startswith("<Result rejected b@x (the message holds a NUL octet")
+    assert repr(bad).startswith("<Result rejected b@x (the message holds a NUL byte")
     assert repr(odd).startswith("<Result rejected (a message is a tuple")
     assert odd.recipients == ()
     assert [(each.recipient, each.state) for each in odd.outcomes] == [("", REJECTED)]
@@ -620,7 +620,7 @@ def test_repr_of_results() -> None:
 
 def test_result_is_kept_while_the_pipeline_goes_on() -> None:
     """Replies are the pipeline's memory for a while; a result has its own."""
-    session = Session(CHUNKED, Host(message=[f"250 queued as {n}" for n in range(200)]))
+    session = Session(CHUNKING, Host(message=[f"250 queued as {n}" for n in range(200)]))
     results = session.send(*[("a@x", "b@x", b"text\r\n")] * 200)
     assert [str(each.outcomes[0].reply) for each in results] == [
         f"250 queued as {number}" for number in range(200)
@@ -630,9 +630,9 @@ def test_result_is_kept_while_the_pipeline_goes_on() -> None:
 # Room
 
 
-@every_gear
-def test_room_by_count(gear: Gear) -> None:
-    session = Session(gear, max_in_flight=2)
+@every_mode
+def test_room_by_count(mode: Mode) -> None:
+    session = Session(mode, max_in_flight=2)
     submission = session.submission
     for count in range(2):
         assert submission.has_room()
@@ -645,30 +645,30 @@ def test_room_by_count(gear: Gear) -> None:
 
 
 def test_room_while_results_are_not_taken() -> None:
-    submission = Session(CHUNKED, max_in_flight=1).submission
+    submission = Session(CHUNKING, max_in_flight=1).submission
     submission.add(None)
     assert not submission.has_room()
     list(submission.results())
     assert submission.has_room()
 
 
-def test_room_by_octets() -> None:
-    session = Session(CHUNKED, proved=True)
+def test_room_by_bytes() -> None:
+    session = Session(CHUNKING, proved=True)
     submission = session.submission
     block = (b"x" * 998 + b"\r\n") * 1024
     added = 0
     while submission.has_room():
         submission.add(("a@x", "b@x", block))
         added += len(block)
-    assert limits.IN_FLIGHT_OCTETS <= added < limits.IN_FLIGHT_OCTETS + len(block)
+    assert limits.IN_FLIGHT_BYTES <= added < limits.IN_FLIGHT_BYTES + len(block)
     results = session.finish()
     assert all(result.accepted for result in results)
     assert submission.has_room()
 
 
-@pytest.mark.parametrize("gear", [PIPELINED, CHUNKED])
-def test_room_after_the_connection_is_lost(gear: Gear) -> None:
-    session = Session(gear)
+@pytest.mark.parametrize("mode", [PIPELINING, CHUNKING])
+def test_room_after_the_connection_is_lost(mode: Mode) -> None:
+    session = Session(mode)
     session.submission.pipeline.lose(ConnectionResetError("reset"))
     assert session.submission.is_over
     assert not session.submission.has_room()
@@ -693,7 +693,7 @@ def recipients_of(session: Session) -> list[list[str]]:
     return groups
 
 
-@every_gear
+@every_mode
 @pytest.mark.parametrize(
     ("offer", "groups"),
     [
@@ -708,9 +708,9 @@ def recipients_of(session: Session) -> list[list[str]]:
     ],
 )
 def test_recipients_in_several_transactions(
-    gear: Gear, offer: str, groups: list[list[str]]
+    mode: Mode, offer: str, groups: list[list[str]]
 ) -> None:
-    session = Session(gear, Host(message=[f"250 {n}" for n in range(9)]), limits=offer)
+    session = Session(mode, Host(message=[f"250 {n}" for n in range(9)]), limits=offer)
     addresses = ["a@x", "b@y", "c@x", "d@z", "e@X"]
     (result,) = session.send(("s@x", addresses, b"text\r\n"))
     assert recipients_of(session) == groups
@@ -724,22 +724,22 @@ def test_recipients_in_several_transactions(
 
 
 def test_several_recipients_of_one_domain() -> None:
-    session = Session(CHUNKED, limits="RCPTDOMAINMAX=1")
+    session = Session(CHUNKING, limits="RCPTDOMAINMAX=1")
     (result,) = session.send(("s@x", ["a@x", "b@x", "c@X"], b""))
     assert recipients_of(session) == [["a@x", "b@x", "c@X"]]
     assert result.accepted
 
 
 def test_a_transaction_of_several_is_refused() -> None:
-    session = Session(CHUNKED, Host(message=["250 ok", "554 spam", "250 ok"]), limits="RCPTMAX=1")
+    session = Session(CHUNKING, Host(message=["250 ok", "554 spam", "250 ok"]), limits="RCPTMAX=1")
     (result,) = session.send(("s@x", ["a@x", "b@x", "c@x"], b""))
     assert [each.state for each in result.outcomes] == [ACCEPTED, REJECTED, ACCEPTED]
     assert not result.accepted
 
 
-@every_gear
-def test_number_of_messages(gear: Gear) -> None:
-    session = Session(gear, limits="MAILMAX=2")
+@every_mode
+def test_number_of_messages(mode: Mode) -> None:
+    session = Session(mode, limits="MAILMAX=2")
     submission = session.submission
     for _ in range(2):
         assert submission.has_room()
@@ -756,7 +756,7 @@ def test_number_of_messages(gear: Gear) -> None:
 
 
 def test_number_of_messages_within_a_message() -> None:
-    session = Session(CHUNKED, limits="MAILMAX=2 RCPTMAX=1")
+    session = Session(CHUNKING, limits="MAILMAX=2 RCPTMAX=1")
     (result,) = session.send(("s@x", ["a@x", "b@x", "c@x"], b""))
     assert [each.state for each in result.outcomes] == [ACCEPTED, ACCEPTED, DEFERRED]
 
@@ -775,11 +775,11 @@ def taking(count: int, refusal: str) -> Host:
     return host
 
 
-@every_gear
+@every_mode
 @pytest.mark.parametrize("refusal", ["452 too many", "552 too many", "452 4.5.3 too many"])
-def test_the_rest_gets_another_transaction(gear: Gear, refusal: str) -> None:
+def test_the_rest_gets_another_transaction(mode: Mode, refusal: str) -> None:
     """Case 48."""
-    session = Session(gear, taking(2, refusal))
+    session = Session(mode, taking(2, refusal))
     addresses = [f"{number}@x" for number in range(5)]
     many = ("s@x", addresses, b"many\r\n")
     one = ("s@x", "one@x", b"one\r\n")
@@ -798,21 +798,21 @@ def test_the_rest_gets_another_transaction(gear: Gear, refusal: str) -> None:
     assert session.submission.pipeline.failure is None
 
 
-@every_gear
+@every_mode
 @pytest.mark.parametrize("refusal", ["452 too many", "552 too many"])
-def test_none_is_taken(gear: Gear, refusal: str) -> None:
+def test_none_is_taken(mode: Mode, refusal: str) -> None:
     """What was in vain once would be again."""
-    session = Session(gear, Host(rcpt=refusal))
+    session = Session(mode, Host(rcpt=refusal))
     (result,) = session.send(MESSAGE)
     assert session.host.verbs.count("mail") == 1
     assert [each.state for each in result.outcomes] == [DEFERRED] * 3
     assert [str(each.reply) for each in result.outcomes] == [refusal] * 3
 
 
-@every_gear
-def test_none_is_taken_the_second_time(gear: Gear) -> None:
+@every_mode
+def test_none_is_taken_the_second_time(mode: Mode) -> None:
     host = Host(rcpt=["250 ok", "452 many", "550 no", "452 many", "452 still"])
-    session = Session(gear, host)
+    session = Session(mode, host)
     (result,) = session.send(("s@x", ["a@x", "b@x", "c@x", "d@x"], b""))
     assert recipients_of(session) == [["a@x", "b@x", "c@x", "d@x"], ["b@x", "d@x"]]
     assert [str(each) for each in result.outcomes] == [
@@ -823,10 +823,10 @@ def test_none_is_taken_the_second_time(gear: Gear) -> None:
     ]
 
 
-@every_gear
-def test_the_rest_within_a_group(gear: Gear) -> None:
+@every_mode
+def test_the_rest_within_a_group(mode: Mode) -> None:
     """Both at once: the places in the second transaction are places in the group."""
-    session = Session(gear, taking(2, "452 many"), limits="RCPTMAX=3")
+    session = Session(mode, taking(2, "452 many"), limits="RCPTMAX=3")
     addresses = [f"{number}@x" for number in range(7)]
     (result,) = session.send(("s@x", addresses, b""))
     assert result.accepted
@@ -835,19 +835,19 @@ def test_the_rest_within_a_group(gear: Gear) -> None:
     assert sorted(got) == [f"RCPT TO:<{each}>" for each in addresses]
 
 
-@every_gear
-def test_no_second_transaction_where_there_may_be_none(gear: Gear) -> None:
-    session = Session(gear, taking(2, "452 many"), limits="MAILMAX=1")
+@every_mode
+def test_no_second_transaction_where_there_may_be_none(mode: Mode) -> None:
+    session = Session(mode, taking(2, "452 many"), limits="MAILMAX=1")
     (result,) = session.send(MESSAGE)
     assert [each.state for each in result.outcomes] == [ACCEPTED, ACCEPTED, DEFERRED]
     assert session.host.verbs.count("mail") == 1
 
 
-@every_gear
-def test_the_sender_is_refused_the_second_time(gear: Gear) -> None:
+@every_mode
+def test_the_sender_is_refused_the_second_time(mode: Mode) -> None:
     host = taking(2, "452 many")
     host._answers["mail"] = ["250 ok", "451 slow down"]
-    (result,) = Session(gear, host).send(MESSAGE)
+    (result,) = Session(mode, host).send(MESSAGE)
     assert [str(each) for each in result.outcomes] == [
         "accepted b@x (250 queued)",
         "accepted c@x (250 queued)",
@@ -855,21 +855,21 @@ def test_the_sender_is_refused_the_second_time(gear: Gear) -> None:
     ]
 
 
-@every_gear
-def test_the_connection_is_lost_before_the_rest(gear: Gear) -> None:
+@every_mode
+def test_the_connection_is_lost_before_the_rest(mode: Mode) -> None:
     host = taking(2, "452 many")
     host._answers["mail"] = ["250 ok", None]
-    first, second = Session(gear, host).send(MESSAGE, ("a@x", "e@x", b""))
+    first, second = Session(mode, host).send(MESSAGE, ("a@x", "e@x", b""))
     assert [each.state for each in first.outcomes[:2]] == [ACCEPTED] * 2
     # The second leaves whole, without a word from the server, and what comes of it is waited for.
-    lost = IN_DOUBT if gear == CHUNKED else DEFERRED
+    lost = IN_DOUBT if mode == CHUNKING else DEFERRED
     assert [first.outcomes[2].state, second.outcomes[0].state] == [DEFERRED, lost]
 
 
 def test_the_rest_of_an_lmtp_message() -> None:
     host = taking(2, "452 many")
     host._lmtp = True
-    (result,) = Session(CHUNKED, host, lmtp=True).send(MESSAGE)
+    (result,) = Session(CHUNKING, host, lmtp=True).send(MESSAGE)
     assert result.accepted
     assert [len(each.recipients) for each in host.deliveries] == [2, 1]
 
@@ -879,11 +879,11 @@ def test_the_rest_of_an_lmtp_message() -> None:
 CODES = ["250 ok", "251 ok", "421 bye", "450 later", "452 many", "550 no", "552 many", "554 no"]
 
 
-@every_gear
+@every_mode
 @pytest.mark.parametrize("lmtp", [False, True])
 @given(data=st.data())
 def test_every_recipient_has_an_outcome_and_no_message_too_many(
-    gear: Gear, lmtp: bool, data: st.DataObject
+    mode: Mode, lmtp: bool, data: st.DataObject
 ) -> None:
     def answers(*good: str) -> Iterable[str | None]:
         return data.draw(st.lists(st.sampled_from([*good, *good, *CODES, None]), min_size=1))
@@ -895,7 +895,7 @@ def test_every_recipient_has_an_outcome_and_no_message_too_many(
         message=list(answers("250 queued")),
     )
     session = Session(
-        gear,
+        mode,
         host,
         lmtp=lmtp,
         proved=data.draw(st.booleans()),

@@ -18,7 +18,7 @@ from csmtplib.kernel.transaction import Stage
 from csmtplib.protocol.verdict import Ending, Verdict, judge, keep_reply, reply_for_all
 
 if TYPE_CHECKING:
-    from csmtplib.kernel.transaction import Settled
+    from csmtplib.kernel.transaction import Completed
 
 OK, NO, BYE = (250, b"ok"), (550, b"no"), (421, b"bye")
 LOST, IN_DOUBT, MAIL, RCPT, DATA, CONTENT = Stage
@@ -27,14 +27,14 @@ CLOSED = SessionClosed("the server closes the session", *BYE)
 RESET = ConnectionResetError("reset")
 
 
-def completed(stage: Stage, reply: Any = None, **others: Any) -> Settled:
+def completed(stage: Stage, reply: Any = None, **others: Any) -> Completed:
     """A transaction to a, b, c: those that have an answer of their own, by their names."""
     places = {"abc".index(name): (int(at), answer) for name, (at, answer) in others.items()}
     return None, int(stage), reply, places
 
 
 def verdict(
-    transaction: Settled, failure: Exception | None = None, *, lmtp: bool = False
+    transaction: Completed, failure: Exception | None = None, *, lmtp: bool = False
 ) -> Verdict:
     return judge(transaction, failure, "me@x", ["a", "b", "c"], lmtp=lmtp)
 

@@ -2,8 +2,8 @@
 
 What it stores is what was sent, with these exceptions (Dovecot 2.3.19):
 - CRLF and bare LF are both stored as LF.
-- A CR that is the very last octet is dropped (BDAT can send one).
-Any other CR, dots, 8-bit octets, white space at the end of lines, long lines, a message without a
+- A CR that is the very last byte is dropped (BDAT can send one).
+Any other CR, dots, 8-bit bytes, white space at the end of lines, long lines, a message without a
 header or without a body and an empty one are kept.
 """
 

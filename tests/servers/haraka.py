@@ -2,7 +2,7 @@
 
 What it stores is what was sent, with these exceptions (Haraka 3.3.4):
 - CRLF is stored as LF, by the plugin of these tests.
-- A line of more than 992 octets is cut into several.
+- A line of more than 992 bytes is cut into several.
 - An empty message gets an empty line.
 A message with a bare LF is refused: 451, and the connection is closed.
 
@@ -64,9 +64,9 @@ exports.hook_rcpt = (next, connection, [recipient]) => {
 
 exports.hook_queue = (next, connection) => {
   const transaction = connection.transaction
-  transaction.message_stream.get_data((octets) => {
+  transaction.message_stream.get_data((bytes) => {
     // With the line ends that the other servers store.
-    const message = octets.toString('latin1').replaceAll('\\r\\n', '\\n')
+    const message = bytes.toString('latin1').replaceAll('\\r\\n', '\\n')
     for (const recipient of transaction.rcpt_to) {
       const maildir = path.join(process.env.HARAKA, 'maildirs', recipient.user)
       const name = `${++stored}`

@@ -151,7 +151,7 @@ def check_outcomes(sent: Sent, mails: Sequence[MailObject]) -> None:
 
 
 def check_stored(boxes: Sequence[Mailbox], mails: Sequence[MailObject]) -> None:
-    """Assert that each mailbox has its letters, each once and octet for octet, and no other."""
+    """Assert that each mailbox has its letters, each once and byte for byte, and no other."""
     for box in boxes:
         letters = sorted(
             delivered(mail.msg)

@@ -7,7 +7,7 @@ What it stores is what was sent, with these exceptions (Postfix 3.7.11):
   before it: so before a message that has no header.
 - White space between a field's name and its colon is dropped.
 - A first line "From ..." becomes "X-Mailbox-Line: From ...".
-Dots, 8-bit octets, white space at the end of lines, long lines and an empty message are kept.
+Dots, 8-bit bytes, white space at the end of lines, long lines and an empty message are kept.
 """
 
 from __future__ import annotations

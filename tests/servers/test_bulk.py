@@ -1,5 +1,5 @@
 """Campaigns into real servers, over several connections: every message is taken once, and is what
-its recipient was to get, octet for octet."""
+its recipient was to get, byte for byte."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def jobs(directory: Path, addresses: Sequence[str], count: int) -> list[Job]:
 
 
 def content(job: Job) -> bytes:
-    """The octets of a job's message."""
+    """The bytes of a job's message."""
     buffers = job.mail.msg
     assert isinstance(buffers, tuple)
     return b"".join(buffers)

@@ -16,7 +16,7 @@ from .smtp_sink import SmtpSink
 
 
 def on_the_wire(message: bytes) -> bytes:
-    """A message as it has to be handed to sendmail(), which leaves octets as they are."""
+    """A message as it has to be handed to sendmail(), which leaves bytes as they are."""
     return delivered(message).replace(b"\n", b"\r\n")
 
 

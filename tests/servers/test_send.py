@@ -1,4 +1,4 @@
-"""`csmtplib send` into real servers: every message arrives, octet for octet."""
+"""`csmtplib send` into real servers: every message arrives, byte for byte."""
 
 from __future__ import annotations
 

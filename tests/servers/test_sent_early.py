@@ -38,7 +38,7 @@ CHUNK = b"BDAT %d LAST\r\n%b" % (len(CONTENT), CONTENT)
 LONG, A_LITTLE = 0.4, 0.1
 
 
-def octets(*commands: str) -> bytes:
+def data(*commands: str) -> bytes:
     return "".join(f"{command}\r\n" for command in commands).encode()
 
 
@@ -70,25 +70,25 @@ def test_behind_a_message_commands_are_carried_out(obliging: Exim | Postfix) -> 
     for pause in (None, 0.0, A_LITTLE):
         with at_data(obliging.port) as wire:
             if pause is None:
-                wire.send(CONTENT + b".\r\n" + octets(MAIL, RCPT, "DATA"))
+                wire.send(CONTENT + b".\r\n" + data(MAIL, RCPT, "DATA"))
             else:
                 wire.send(CONTENT + b".\r\n")
                 time.sleep(pause)
-                wire.send(octets(MAIL, RCPT, "DATA"))
+                wire.send(data(MAIL, RCPT, "DATA"))
             assert replies(wire, 4) == ["250", "250", "250", "354"]
             assert wire.content(CONTENT)[:3] == "250"
     with at_data(obliging.port) as wire:
-        wire.send(CONTENT + b".\r\n" + octets("RSET", MAIL))
+        wire.send(CONTENT + b".\r\n" + data("RSET", MAIL))
         assert replies(wire, 3) == ["250", "250", "250"]
 
 
 def test_chunks_in_one_stream(obliging: Exim | Postfix) -> None:
     with Wire(obliging.port) as wire:
         assert wire.codes(HELLO) == ["250"]
-        wire.send(2 * (octets(MAIL, RCPT) + CHUNK + octets("RSET")))
+        wire.send(2 * (data(MAIL, RCPT) + CHUNK + data("RSET")))
         assert replies(wire, 8) == 8 * ["250"]
         # Without RSET, the two differ in whether the transaction of a refused chunk is over.
-        wire.send(octets(MAIL, NOBODY) + CHUNK + octets(MAIL, RCPT) + CHUNK)
+        wire.send(data(MAIL, NOBODY) + CHUNK + data(MAIL, RCPT) + CHUNK)
         refused = ["503", "503"] if isinstance(obliging, Exim) else ["554", "250"]
         assert replies(wire, 6) == ["250", "550", *refused, "250", "250"]
 
@@ -98,7 +98,7 @@ def test_exim_ends_a_session_at_the_eleventh_rset(exim: Exim) -> None:
     with Wire(exim.port) as wire:
         assert wire.codes(HELLO) == ["250"]
         for _ in range(5):
-            wire.send(octets(MAIL, RCPT) + CHUNK + octets("RSET"))
+            wire.send(data(MAIL, RCPT) + CHUNK + data("RSET"))
             assert replies(wire, 4) == 4 * ["250"]
         for _ in range(10):
             assert wire.codes(MAIL, NOBODY, "RSET") == ["250", "550", "250"]
@@ -126,11 +126,11 @@ def test_haraka_refuses_what_is_behind_a_message(
 ) -> None:
     """T5."""
     with unavailable_means_skip(), server() as mta, at_data(mta.port) as wire:
-        wire.send(CONTENT + b".\r\n" + octets(MAIL, RCPT, "DATA"))
+        wire.send(CONTENT + b".\r\n" + data(MAIL, RCPT, "DATA"))
         assert replies(wire, 4) == ["250", "503", "503", "503"]
         # The session goes on.
         assert wire.codes(MAIL, RCPT, "DATA") == ["250", "250", "354"]
-        wire.send(CONTENT + b".\r\n" + octets("RSET"))
+        wire.send(CONTENT + b".\r\n" + data("RSET"))
         assert wire.reply()[:3] == "250"
         assert wire.reply() == ("503 Bad sequence of commands - pipelined after end of DATA")
         assert wire.codes("NOOP") == ["250"]
@@ -145,7 +145,7 @@ def test_haraka_refuses_until_its_reply(
         with at_data(mta.port) as wire:
             wire.send(CONTENT + b".\r\n")
             time.sleep(A_LITTLE)
-            wire.send(octets(MAIL, RCPT, "DATA"))
+            wire.send(data(MAIL, RCPT, "DATA"))
             assert replies(wire, 4) == ["250", "503", "503", "503"]
             assert wire.codes(MAIL, RCPT, "DATA") == ["250", "250", "354"]
             wire.send(CONTENT + b".\r\nMAIL FROM:<")
@@ -153,7 +153,7 @@ def test_haraka_refuses_until_its_reply(
             assert wire.codes("a@x.test>") == ["500"]
         # More than that, and it hangs up.
         with at_data(mta.port) as wire:
-            wire.send(CONTENT + b".\r\n" + 400 * octets(RCPT))
+            wire.send(CONTENT + b".\r\n" + 400 * data(RCPT))
             assert wire.is_closed()
 
 
@@ -161,14 +161,14 @@ def test_courier_discards_what_it_reads_with_the_end_of_a_message() -> None:
     """T6."""
     with Courier() as mta:
         with at_data(mta.port) as wire:
-            wire.send(CONTENT + b".\r\n" + octets(MAIL, RCPT, "DATA"))
+            wire.send(CONTENT + b".\r\n" + data(MAIL, RCPT, "DATA"))
             assert wire.reply()[:3] == "250"
             # The next reply is to the next command.
             assert wire.codes("QUIT") == ["221"]
         with at_data(mta.port) as wire:
-            # 8192 octets are a read.
+            # 8192 bytes are a read.
             line = b"x" * 62 + b"\r\n"
-            wire.send(127 * line + b"x" * 59 + b"\r\n.\r\n" + octets(MAIL, RCPT, "DATA"))
+            wire.send(127 * line + b"x" * 59 + b"\r\n.\r\n" + data(MAIL, RCPT, "DATA"))
             assert replies(wire, 4) == ["250", "250", "250", "354"]
 
 
@@ -193,13 +193,13 @@ def test_exim_enforces_synchronization(
             assert wire.is_closed()
         # Behind the end of a message there is no check.
         with at_data(mta.port) as wire:
-            wire.send(CONTENT + b".\r\n" + octets(MAIL))
+            wire.send(CONTENT + b".\r\n" + data(MAIL))
             assert replies(wire, 2) == ["250", "250"]
         # Behind a chunk there is one of its own kind.
         with Wire(mta.port) as wire:
             assert wire.codes(HELLO) == ["250"]
             assert [*wire.codes(MAIL), *wire.codes(RCPT)] == ["250", "250"]
-            wire.send(CHUNK + octets(MAIL))
+            wire.send(CHUNK + data(MAIL))
             assert wire.reply() == "554 SMTP synchronization error"
             assert wire.reply() == "503 only RSET accepted now"
             assert wire.codes("NOOP") == ["503"]
@@ -209,7 +209,7 @@ def test_exim_enforces_synchronization(
 
 def test_exim_before_its_greeting() -> None:
     with EximEnforceSync(greet_seconds=LONG) as mta, Wire(mta.port, greeted=False) as wire:
-        wire.send(octets(HELLO))
+        wire.send(data(HELLO))
         assert wire.reply() == "554 SMTP synchronization error"
         assert wire.is_closed()
 
@@ -234,12 +234,12 @@ def test_postfix_and_improper_pipelining(
         with Wire(mta.port) as wire:
             assert wire.codes(HELLO) == ["250"]
             assert wire.codes(MAIL, RCPT, "DATA") == ["250", "250", "354"]
-            wire.send(CONTENT + b".\r\n" + octets(MAIL, RCPT, "DATA"))
+            wire.send(CONTENT + b".\r\n" + data(MAIL, RCPT, "DATA"))
             assert replies(wire, 4) == ["250", "250", "250", "354"]
         # Improper: behind DATA.
         with Wire(mta.port) as wire:
             assert wire.codes(HELLO) == ["250"]
-            wire.send(octets(MAIL, RCPT, "DATA", "NOOP"))
+            wire.send(data(MAIL, RCPT, "DATA", "NOOP"))
             assert replies(wire, 2) == ["250", "250"]
             if forbid:
                 assert wire.reply() == "554 5.5.0 Error: SMTP protocol synchronization"
@@ -256,7 +256,7 @@ def test_postfix_and_improper_pipelining(
 def test_sendmail_and_its_pause_before_the_greeting() -> None:
     with Sendmail(greet_seconds=LONG) as mta:
         with Wire(mta.port, greeted=False) as wire:
-            wire.send(octets(HELLO, MAIL))
+            wire.send(data(HELLO, MAIL))
             assert wire.reply()[:3] == "554"
             assert replies(wire, 2) == ["250", "550"]
             assert wire.codes(RCPT, "DATA", "RSET", "QUIT") == ["550", "550", "250", "221"]

@@ -15,7 +15,7 @@ from csmtplib.protocol.flows import farewell
 from ..client.loopback import Gate
 from ..drive.talking import DEADLINE, in_thread
 from .site import Site
-from .test_own_connections import GEARS, told
+from .test_own_connections import MODES, told
 
 USES: dict[str, Callable[[csmtplib.SMTP], Any]] = {
     "sendmail": lambda smtp: smtp.sendmail("b@x.test", "c@y.test", b"other"),
@@ -30,7 +30,7 @@ USES: dict[str, Callable[[csmtplib.SMTP], Any]] = {
 
 
 @pytest.mark.parametrize("way", ["sendmail", "send_many"])
-@pytest.mark.parametrize("extensions", GEARS, ids=" ".join)
+@pytest.mark.parametrize("extensions", MODES, ids=" ".join)
 def test_in_use_by_another_thread(extensions: tuple[str, ...], way: str) -> None:
     gate = Gate()
 

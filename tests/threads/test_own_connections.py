@@ -17,7 +17,7 @@ from .site import Site
 
 THREADS = 8
 MESSAGES = 40
-GEARS = [(), ("PIPELINING",), ("PIPELINING", "CHUNKING")]
+MODES = [(), ("PIPELINING",), ("PIPELINING", "CHUNKING")]
 
 
 def text(name: str) -> bytes:
@@ -66,7 +66,7 @@ def expected(count: int = MESSAGES) -> Counter[tuple[str, bytes]]:
     )
 
 
-@pytest.mark.parametrize("extensions", GEARS, ids=" ".join)
+@pytest.mark.parametrize("extensions", MODES, ids=" ".join)
 def test_sendmail(extensions: tuple[str, ...]) -> None:
     def work(name: str) -> None:
         with csmtplib.SMTP(*site.address) as smtp:
@@ -78,7 +78,7 @@ def test_sendmail(extensions: tuple[str, ...]) -> None:
     assert told(site) == expected()
 
 
-@pytest.mark.parametrize("extensions", GEARS, ids=" ".join)
+@pytest.mark.parametrize("extensions", MODES, ids=" ".join)
 def test_send_many(extensions: tuple[str, ...]) -> None:
     def work(name: str) -> None:
         with csmtplib.SMTP(*site.address) as smtp:

@@ -15,10 +15,10 @@ import csmtplib
 from csmtplib import kernel
 from csmtplib.bulk import BulkSender, Job
 from csmtplib.kernel.errors import ReplyError
-from csmtplib.kernel.transaction import LAST_STEP, PIPELINED
+from csmtplib.kernel.transaction import LAST_STEP, PIPELINING
 
 from .site import Site
-from .test_own_connections import GEARS, in_threads, letters, told
+from .test_own_connections import MODES, in_threads, letters, told
 
 SECONDS = 0.4
 # The compiled kernels say so, or find no reply in what others have garbled. Their twins raise
@@ -47,7 +47,7 @@ def use(smtp: csmtplib.SMTP, how: str, name: str, accepted: list[Any], refused: 
 
 
 @pytest.mark.parametrize("how", ["sendmail", "send_many", "both"])
-@pytest.mark.parametrize("extensions", GEARS, ids=" ".join)
+@pytest.mark.parametrize("extensions", MODES, ids=" ".join)
 def test_one_connection(extensions: tuple[str, ...], how: str) -> None:
     """Each message that the server has is whole, and has its own recipient; each that was told to
     be accepted is there."""
@@ -123,10 +123,10 @@ def test_one_reply_buffer() -> None:
 
 def test_one_pipeline() -> None:
     replies = kernel.ReplyBuffer(8192, 1 << 16)
-    pipeline = kernel.Pipeline(replies, PIPELINED, False, True, LAST_STEP[PIPELINED], 1 << 20)
+    pipeline = kernel.Pipeline(replies, PIPELINING, False, True, LAST_STEP[PIPELINING], 1 << 20)
     content = kernel.Content([b".text\n" * 100], True)
     commands = [b"MAIL FROM:<a@x>\r\n", *(b"RCPT TO:<%d@y>\r\n" % number for number in range(20))]
-    settled: list[Any] = []
+    completed: list[Any] = []
 
     def push() -> None:
         if len(pipeline) < 100:
@@ -140,15 +140,15 @@ def test_one_pipeline() -> None:
         pipeline.receive()
 
     def look() -> None:
-        assert pipeline.octets >= 0
+        assert pipeline.byte_count >= 0
         assert pipeline.booked >= 0
         assert isinstance(pipeline.failure, Exception | None)
         pipeline.want()
         pipeline.phase()
 
-    shake(push, write, receive, look, lambda: settled.extend(pipeline.take()))
+    shake(push, write, receive, look, lambda: completed.extend(pipeline.take()))
     pipeline.lose(OSError("over"))
-    settled += pipeline.take()
+    completed += pipeline.take()
     assert len(pipeline) == 0
 
 
@@ -171,7 +171,7 @@ def test_one_content() -> None:
         for _number in range(200):
             replies = kernel.ReplyBuffer(8192, 1 << 16)
             pipeline = kernel.Pipeline(
-                replies, PIPELINED, False, True, LAST_STEP[PIPELINED], 1 << 20
+                replies, PIPELINING, False, True, LAST_STEP[PIPELINING], 1 << 20
             )
             pipeline.push(end, [b"MAIL FROM:<a@x>\r\n", b"RCPT TO:<b@y>\r\n"], content)
             pipeline.wrote(len(pipeline.pull(1 << 20)))

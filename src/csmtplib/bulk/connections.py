@@ -14,7 +14,7 @@ from ..drive import transactions
 from ..drive.background import Wake, in_thread
 from ..drive.performer import Wait, Waiting
 from ..drive.sock import Connection, connect
-from ..kernel.transaction import CHUNKED, LOCKSTEP
+from ..kernel.transaction import CHUNKING, SEQUENTIAL
 from ..protocol import limits
 from ..protocol.flows import farewell
 
@@ -78,27 +78,27 @@ class PooledConnection:
         self.target = 0
         self.submission = link.open_submission(max_in_flight, chunking=chunking)
         self.pipeline = self.submission.pipeline
-        self.gear = self.submission.gear
+        self.mode = self.submission.mode
         self._has_journal = has_journal
         self._answered, self._since = 0, statistics.opened
         self._widest = max_in_flight
         self.window = min(self._first_window(), self._widest)
-        self.adapts = self.gear == CHUNKED or (has_journal and self.gear != LOCKSTEP)
+        self.adapts = self.mode == CHUNKING or (has_journal and self.mode != SEQUENTIAL)
 
     def _first_window(self) -> int:
-        if self.gear == CHUNKED:
+        if self.mode == CHUNKING:
             return _FIRST_WINDOW
         if not self._has_journal:
             return _AT_HAND
         # The reply to a command is waited for before the next message can begin.
-        return 1 if self.gear == LOCKSTEP else 2
+        return 1 if self.mode == SEQUENTIAL else 2
 
     def give(self, tasks: deque[Task], room: float, now: float) -> None:
         """Send tasks on this connection: the first ones, as many as there is room for."""
         submission, pipeline, own = self.submission, self.pipeline, self.tasks
         room = min(room, submission.room())
         given = 0
-        while given < room and tasks and pipeline.octets < limits.IN_FLIGHT_OCTETS:
+        while given < room and tasks and pipeline.byte_count < limits.IN_FLIGHT_BYTES:
             task = tasks.popleft()
             own.append(task)
             mail = task.mail
@@ -112,7 +112,7 @@ class PooledConnection:
 
     def widen_window(self, answered: int, now: float) -> None:
         """Adapt the window to a server that has answered so many more messages."""
-        if self.gear == CHUNKED:
+        if self.mode == CHUNKING:
             self.window = min(2 * self.window, self._widest)
         elif self.adapts:
             self._answered += answered
@@ -145,9 +145,9 @@ class Connections(Protocol):
 
 
 class _SocketConnection(PooledConnection):
-    """A pooled connection over a socket, which transactions.run_together() takes as `line`."""
+    """A pooled connection over a socket, which transactions.run_together() takes as `runnable`."""
 
-    line: transactions.Line
+    runnable: transactions.Connection
 
 
 class ThreadedConnections:
@@ -212,7 +212,7 @@ class ThreadedConnections:
             chunking=self._chunking,
             has_journal=self._has_journal,
         )
-        connection.line = link.line(connection.submission)
+        connection.runnable = link.runnable(connection.submission)
         self.pooled.append(connection)
         return connection
 
@@ -244,13 +244,13 @@ class ThreadedConnections:
     def run(self, connections: Iterable[PooledConnection], seconds: float) -> None:
         """Send and receive on these connections, until one has reached its target, or for so many
         seconds. Raises what a signal handler raises."""
-        lines = []
+        runnables = []
         for each in connections:
             assert isinstance(each, _SocketConnection)
-            line = each.line
-            line.target = each.target
-            lines.append(line)
-        transactions.run_together(lines, seconds, self.waker.sock)
+            runnable = each.runnable
+            runnable.target = each.target
+            runnables.append(runnable)
+        transactions.run_together(runnables, seconds, self.waker.sock)
         self.waker.clear()
 
     def sleep(self, seconds: float) -> None:

@@ -288,7 +288,7 @@ class JobQueue:
                 if entry.state == State.IN_DOUBT.value:
                     self._status.in_doubt_before += 1
                 else:
-                    self._status.settled_before += 1
+                    self._status.completed_before += 1
                 continue
             part = task.part([place])
             part.ids = [entry.id]

@@ -19,7 +19,7 @@ from .ownership import Owned, Ownership
 from .retry import refused_by
 
 # State, due, code, enhanced code, text, host, time and id.
-Settled: TypeAlias = (
+Completed: TypeAlias = (
     "tuple[str, float | None, int | None, str | None, str | None, str | None, float, int]"
 )
 
@@ -32,7 +32,7 @@ _NEW = """INSERT INTO recipient (id, key, address, state, attempts) VALUES (?, ?
 ON CONFLICT (id) DO UPDATE SET state = 'sending'
 WHERE key IS excluded.key AND address = excluded.address"""
 _AGAIN = "UPDATE recipient SET state = 'sending', attempts = ?, due = NULL WHERE id = ?"
-_SETTLED = """UPDATE recipient SET state = ?, due = ?, code = ?, enhanced = ?, reply = ?,
+_COMPLETED = """UPDATE recipient SET state = ?, due = ?, code = ?, enhanced = ?, reply = ?,
 host = ?, time = ?, first = CASE ? WHEN 'queued' THEN first ELSE coalesce(first, ?) END
 WHERE id = ?"""
 _RECOVER = """UPDATE recipient SET state = 'in doubt', code = NULL, enhanced = NULL,
@@ -223,13 +223,13 @@ class Journal:
         *,
         new: Sequence[tuple[int, str | int, str]],
         again: Sequence[tuple[int, int]],
-        settled: Sequence[Settled],
+        completed: Sequence[Completed],
     ) -> None:
         """Add to the group that the next commit() brings to disk: all of this, or nothing if an
         exception interrupts it. It may then be called again with the same and more, even if the
         first call was complete: nothing is recorded twice.
 
-        new: id, key and address of recipients that are recorded as sending. settled: recipients
+        new: id, key and address of recipients that are recorded as sending. completed: recipients
         that have an outcome. again: id and attempts of recipients that are recorded as sending
         another time; they come last, so that a recipient may have an outcome and be sent to again.
         """
@@ -241,8 +241,8 @@ class Journal:
             if new and execute(_NEW, new).rowcount != len(new):
                 raise sqlite3.DataError("a new recipient has the id of another")
             # With an unknown id, an outcome would be lost silently.
-            outcomes = [(*row[:7], row[0], row[6], row[7]) for row in settled]
-            if settled and execute(_SETTLED, outcomes).rowcount != len(settled):
+            outcomes = [(*row[:7], row[0], row[6], row[7]) for row in completed]
+            if completed and execute(_COMPLETED, outcomes).rowcount != len(completed):
                 raise sqlite3.DataError("an outcome of a recipient that is not in it")
             sending = [(attempts, id) for id, attempts in again]
             if again and execute(_AGAIN, sending).rowcount != len(again):

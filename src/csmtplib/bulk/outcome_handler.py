@@ -43,7 +43,7 @@ class OutcomeHandler:
     """Takes the outcomes of messages, and gives them to the recorder, or the tasks back to the
     queue.
 
-    settled: messages so far. holding: refusals that may concern more than their message.
+    completed: messages so far. holding: refusals that may concern more than their message.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class OutcomeHandler:
         recorder: Recorder,
         queue: JobQueue,
     ) -> None:
-        self.settled = 0
+        self.completed = 0
         self.holding = Holding(settings.server, pool, connections, queue, self._let_stand)
         self._first = FirstResults(is_on=settings.max_failed is None)
         self._server = settings.server
@@ -122,10 +122,10 @@ class OutcomeHandler:
                     continue
             may_be_to_blame = failure is not None and not connection.submission.is_step_to_blame
             is_first = may_be_to_blame and not was_cut_off
-            came = self._settle(connection, task, result, is_first=is_first)
+            came = self._take_outcomes(connection, task, result, is_first=is_first)
             was_cut_off = was_cut_off or came is _Came.CUT_OFF
             answered += came is _Came.ANSWER
-        self.settled += count
+        self.completed += count
         if answered:
             statistics.answer(now, answered)
         if was_accepted:
@@ -157,7 +157,7 @@ class OutcomeHandler:
         with_421 = isinstance(failure, SessionClosed)
         self._pool.closed(connection.statistics, self._now, by_server=True, with_421=with_421)
 
-    def _settle(
+    def _take_outcomes(
         self, connection: PooledConnection, task: Task, result: Result, *, is_first: bool
     ) -> _Came:
         """Take the outcomes of a message. is_first: no other message was cut off before it on the

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from .delivery import Delivery
-    from .journal import Entry, Journal, Settled
+    from .journal import Completed, Entry, Journal
     from .task import Task
 
 QUEUED = "queued"
@@ -100,18 +100,18 @@ class NullRecorder:
 class _Group:
     """A group of records that is written to disk together.
 
-    new, again: tasks to record as sending, which the journal does not have yet, or has. settled:
+    new, again: tasks to record as sending, which the journal does not have yet, or has. completed:
     rows for the journal. deliveries: to be reported then. before: the group before, which is
     written but not known to be on disk. committing: the call that brings this group to disk.
     """
 
-    __slots__ = ("again", "before", "committing", "deliveries", "new", "oldest", "settled")
+    __slots__ = ("again", "before", "committing", "completed", "deliveries", "new", "oldest")
 
     def __init__(self, before: _Group | None) -> None:
         self.before = before
         self.new: list[Task] = []
         self.again: list[Task] = []
-        self.settled: list[Settled] = []
+        self.completed: list[Completed] = []
         self.deliveries: list[Delivery] = []
         self.oldest: float | None = None
         self.committing: Call | None = None
@@ -154,12 +154,12 @@ class JournalRecorder:
 
     def complete(self, task: Task, place: int, delivery: Delivery) -> None:
         group = self._group
-        group.settled.append(_row(task, place, _TEXTS[delivery.state], None, delivery))
+        group.completed.append(_row(task, place, _TEXTS[delivery.state], None, delivery))
         group.deliveries.append(delivery)
 
     def put_back(self, task: Task, place: int, due: float | None, delivery: Delivery) -> None:
         state = QUEUED if due is None else State.DEFERRED.value
-        self._group.settled.append(_row(task, place, state, due, delivery))
+        self._group.completed.append(_row(task, place, state, due, delivery))
 
     def turn(self, now: float, *, last: bool = False) -> float | None:
         group = self._group
@@ -173,20 +173,20 @@ class JournalRecorder:
             group.before = None
             if error is not None:
                 raise error
-        tasks, settled = len(group.new) + len(group.again), len(group.settled)
-        if not tasks and not settled:
+        tasks, completed = len(group.new) + len(group.again), len(group.completed)
+        if not tasks and not completed:
             return None
         if group.oldest is None:
             group.oldest = now
         wait = 0.0
         if not last and (self.recorded or not tasks):
-            wait = self._journal.due_in(now, tasks + settled, group.oldest)
+            wait = self._journal.due_in(now, tasks + completed, group.oldest)
         if wait > 0:
             return wait
         self._journal.write(
             new=_rows(group.new),
             again=[(at, each.attempts) for each in group.again for at in each.ids or ()],
-            settled=group.settled,
+            completed=group.completed,
         )
         self._group = _Group(group)
         self._commit(group)
@@ -205,14 +205,14 @@ class JournalRecorder:
         self.recorded.extend(group.again)
         self.recording -= len(group.new) + len(group.again)
         self.deliveries.extend(group.deliveries)
-        self.open -= len(group.settled)
+        self.open -= len(group.completed)
 
     def flush(self) -> None:
         while True:
             group = self._group
             if group.before is not None:
                 self._commit(group.before).wait()
-            elif not (group.new or group.again or group.settled):
+            elif not (group.new or group.again or group.completed):
                 return
             self.turn(time.monotonic(), last=True)
 
@@ -223,7 +223,7 @@ class JournalRecorder:
             self._disk.close()
 
 
-def _row(task: Task, place: int, state: str, due: float | None, delivery: Delivery) -> Settled:
+def _row(task: Task, place: int, state: str, due: float | None, delivery: Delivery) -> Completed:
     """Return an outcome as Journal.write() takes it."""
     assert task.ids is not None
     reply, fault = delivery.reply, delivery.fault

@@ -21,7 +21,7 @@ import math
 from smtplib import SMTPConnectError
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..kernel.transaction import LOCKSTEP
+from ..kernel.transaction import SEQUENTIAL
 from .job_queue import JobQueue
 from .outcome_handler import OutcomeHandler
 from .status import Rejections
@@ -120,7 +120,7 @@ class Run:
         queue = self.queue
         self._open_and_close_connections(now, unix)
         connections = len(self._connections.pooled)
-        queue.prepare(now, unix, self._handler.settled, connections, is_paused=self._is_paused)
+        queue.prepare(now, unix, self._handler.completed, connections, is_paused=self._is_paused)
         queue.record(self._places(now))
         return queue.wanted()
 
@@ -203,7 +203,7 @@ class Run:
             if each.held or not self._pool.has_no_quota:
                 room = min(room, self._handler.holding.room(each))
             places += max(room, 0)
-            if each.gear != LOCKSTEP:
+            if each.mode != SEQUENTIAL:
                 # It needs something to do until the next group is on disk.
                 ahead = self.queue.pace
         places += ahead

@@ -19,7 +19,7 @@ class Status:
 
     taken: recipients of the messages taken from the caller. accepted, rejected, in_doubt: their
     results. waiting: deferred, to be tried again. suppressed: left out because of the suppression
-    list. settled_before: left out because the journal has their result from a former run.
+    list. completed_before: left out because the journal has their result from a former run.
     in_doubt_before: left out because a former run left them in doubt and nobody has decided yet.
     connections: open now. stopped: why the run ends early, or None.
     """
@@ -30,7 +30,7 @@ class Status:
     in_doubt: int = 0
     waiting: int = 0
     suppressed: int = 0
-    settled_before: int = 0
+    completed_before: int = 0
     in_doubt_before: int = 0
     connections: int = 0
     stopped: str | None = None
@@ -38,8 +38,8 @@ class Status:
     @property
     def queued(self) -> int:
         """Recipients taken that are being sent, or wait for their first try."""
-        settled = self.accepted + self.rejected + self.in_doubt
-        return self.taken - settled - self.waiting
+        completed = self.accepted + self.rejected + self.in_doubt
+        return self.taken - completed - self.waiting
 
 
 class StopRequest:
@@ -78,7 +78,7 @@ class Rejections:
         status, most = self._status, self._most
         status.rejected += 1
         if most < 1:
-            settled = status.rejected + status.accepted
-            most = most * settled if settled >= _SHARE_OF else math.inf
+            completed = status.rejected + status.accepted
+            most = most * completed if completed >= _SHARE_OF else math.inf
         if status.rejected >= most:
             self._stop(f"{status.rejected} recipients were rejected")

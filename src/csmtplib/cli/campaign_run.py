@@ -144,7 +144,7 @@ class CampaignRun:
             self._error = Exit.IOERR, str(error)
         except (OSError, ValueError) as error:
             reason = no_session(self._sender.server, error)
-            if not (self.tally.settled or self.tally.status.waiting):
+            if not (self.tally.completed or self.tally.status.waiting):
                 raise Failure(reason.code, f"{reason}{self._again}") from error
             # An unreachable server may be back when the run is resumed; a refusal names what has to
             # be corrected first.

@@ -89,8 +89,8 @@ def _show(job: Job) -> None:
 
 def _parsed(mail: MailObject) -> EmailMessage:
     buffers = buffers_of(mail.msg, utf8=True)
-    octets = buffers if isinstance(buffers, bytes) else b"".join(buffers)
-    message = BytesParser(EmailMessage, policy=email.policy.default).parsebytes(octets)
+    data = buffers if isinstance(buffers, bytes) else b"".join(buffers)
+    message = BytesParser(EmailMessage, policy=email.policy.default).parsebytes(data)
     assert isinstance(message, EmailMessage)
     return message
 
@@ -102,5 +102,5 @@ def _text(part: EmailMessage) -> str:
         except (LookupError, ValueError):
             # An unknown charset.
             pass
-    octets = part.get_payload(decode=True)
-    return f"({len(octets) if isinstance(octets, bytes) else 0} octets)"
+    data = part.get_payload(decode=True)
+    return f"({len(data) if isinstance(data, bytes) else 0} bytes)"

@@ -26,7 +26,7 @@ _LINE_SECONDS = 10.0
 _RATE_SECONDS = 5.0
 
 # Before that, no rate is shown.
-_SETTLING_SECONDS = 0.5
+_STEADY_SECONDS = 0.5
 
 # After how many seconds a wait is reported, and after how many more a similar one.
 WAIT_SECONDS = 3.0
@@ -103,21 +103,21 @@ class Display:
         self._tally = None
 
     def _text(self, tally: Tally) -> str:
-        rate = self._rate(tally.settled)
+        rate = self._rate(tally.completed)
         parts = [f"{_short(rate)}/s"]
         if tally.total is not None and rate > 0:
             parts.append(f"{_clock((tally.total - tally.done) / rate)} left")
         states = [f"{_short(count)} {name}" for count, name in tally.states() if count]
         return ", ".join([" ".join(parts), *states])
 
-    def _rate(self, settled: int) -> float:
+    def _rate(self, completed: int) -> float:
         now = time.monotonic()
         past = self._past
-        past.append((now, settled))
+        past.append((now, completed))
         while now - past[1][0] > _RATE_SECONDS:
             past.popleft()
         since, before = past[0]
-        return (settled - before) / (now - since) if now - since > _SETTLING_SECONDS else 0.0
+        return (completed - before) / (now - since) if now - since > _STEADY_SECONDS else 0.0
 
 
 class WaitReporter:

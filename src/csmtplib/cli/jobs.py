@@ -164,7 +164,7 @@ def _author(letter: Letter) -> str:
     field = next(field for field in letter.fields if field.name.lower() == "from")
     if not field.constant:
         raise Failure(Exit.USAGE, "From is not the same in all messages: give a sender with --from")
-    return parseaddr(field.octets({}).decode().partition(":")[2].strip())[1]
+    return parseaddr(field.data({}).decode().partition(":")[2].strip())[1]
 
 
 def _of_rows(plan: Plan, name: str, campaign: Campaign) -> Iterator[Item]:
@@ -195,9 +195,9 @@ def _of_files(plan: Plan, name: str) -> Iterator[Item]:
             else:
                 key = name + mail.origin[len(path) :]
             try:
-                octets = mail.octets()
-                envelope = addressing.envelope(octets)
-                content = without_bcc(octets)
+                data = mail.data()
+                envelope = addressing.envelope(data)
+                content = without_bcc(data)
                 _check(envelope.sender, envelope.recipients, content)
             except OSError as error:
                 yield Fault(key, error.strerror or str(error), unreadable=True)
@@ -212,12 +212,12 @@ def _check(sender: str, recipients: object, content: bytes) -> None:
     assert isinstance(recipients, list)
     for address in (sender, *recipients):
         strict_path(address)
-    longest, has_nul, _ = kernel.survey(content)
+    longest, has_nul, _ = kernel.scan(content)
     if has_nul:
-        raise Unsendable("the message contains a NUL octet, which SMTP does not allow")
-    if longest > limits.MESSAGE_LINE_OCTETS:
+        raise Unsendable("the message contains a NUL byte, which SMTP does not allow")
+    if longest > limits.MESSAGE_LINE_BYTES:
         raise Unsendable(
-            f"a line of the message is longer than {limits.MESSAGE_LINE_OCTETS} octets: encode its "
+            f"a line of the message is longer than {limits.MESSAGE_LINE_BYTES} data: encode its "
             "part as quoted-printable or base64"
         )
 

@@ -68,7 +68,7 @@ def _is_dated(line: bytes) -> bool:
 class _Line(NamedTuple):
     """A line that begins with "From "; whether it separates depends on its neighbours."""
 
-    octets: bytes
+    data: bytes
     number: int
     at: int
     follows_empty: bool
@@ -99,31 +99,31 @@ class Mbox:
         return self._file.seek(0, 2)
 
     def _separates(self, line: _Line, following: bytes) -> bool:
-        is_dated = _is_dated(line.octets)
+        is_dated = _is_dated(line.data)
         if not self._starts:
             self._is_dated = is_dated
-            return is_separator(line.octets, following)
+            return is_separator(line.data, following)
         if is_dated:
             is_end = not following.strip(b"\r\n")
             begins = _BEGINS_A_MESSAGE.match(following) is not None
             return begins or (is_end and line.follows_empty)
-        return _EMPTY.fullmatch(line.octets) is not None and _FIELD.match(following) is not None
+        return _EMPTY.fullmatch(line.data) is not None and _FIELD.match(following) is not None
 
     def _is_doubtful(self, line: _Line, following: bytes) -> bool:
         if not self._starts or not line.follows_empty:
             return False
-        if _is_dated(line.octets):
+        if _is_dated(line.data):
             return True
-        looks_like_one = not self._is_dated or _LOOKS_LIKE_ONE.match(line.octets) is not None
+        looks_like_one = not self._is_dated or _LOOKS_LIKE_ONE.match(line.data) is not None
         return looks_like_one and _BEGINS_A_MESSAGE.match(following) is not None
 
     def message(self, number: int) -> bytes:
-        """Return a message by its number, from 0 on. All octets are kept, including ">From ".
+        """Return a message by its number, from 0 on. All bytes are kept, including ">From ".
 
         Raises OSError, and Unsendable if the end of the message is unknown.
         """
         if (line := self._doubtful.get(number)) is not None:
-            shown = line.octets[:80].rstrip().decode("ascii", "backslashreplace")
+            shown = line.data[:80].rstrip().decode("ascii", "backslashreplace")
             raise Unsendable(
                 f"line {line.number}, {shown!r}, may or may not begin another message: if it does, "
                 'write it as "From ADDRESS DATE" (Mon Jan  5 10:00:00 2026), followed by a header; '
@@ -145,16 +145,16 @@ def _candidates(file: IO[bytes]) -> Iterator[tuple[_Line, bytes]]:
     at = 0
     follows_empty = True
     candidate: _Line | None = None
-    for number, octets in enumerate(file, 1):
-        size = len(octets)
-        if number == 1 and octets.startswith(codecs.BOM_UTF8):
-            octets = octets.removeprefix(codecs.BOM_UTF8)
+    for number, data in enumerate(file, 1):
+        size = len(data)
+        if number == 1 and data.startswith(codecs.BOM_UTF8):
+            data = data.removeprefix(codecs.BOM_UTF8)
         if candidate is not None:
-            yield candidate, octets
+            yield candidate, data
             candidate = None
-        if octets.startswith(FROM):
-            candidate = _Line(octets, number, at + size - len(octets), follows_empty)
-        follows_empty = octets in (b"\n", b"\r\n")
+        if data.startswith(FROM):
+            candidate = _Line(data, number, at + size - len(data), follows_empty)
+        follows_empty = data in (b"\n", b"\r\n")
         at += size
     if candidate is not None:
         yield candidate, b""

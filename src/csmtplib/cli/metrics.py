@@ -69,7 +69,7 @@ class Textfile:
             (status.rejected, "rejected"),
             (tally.in_doubt, "in doubt"),
             (status.suppressed, "suppressed"),
-            (status.settled_before, "settled before"),
+            (status.completed_before, "completed before"),
             (tally.left_out + tally.unreadable, "left out"),
         ):
             results.add_metric([self._campaign, state], count)

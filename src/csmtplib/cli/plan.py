@@ -159,8 +159,8 @@ def _sha256(path: str) -> str:
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:
-            while octets := file.read(_CHUNK):
-                digest.update(octets)
+            while data := file.read(_CHUNK):
+                digest.update(data)
     except OSError as error:
         raise Failure(Exit.NOINPUT, f"{path}: {error.strerror or error}") from error
     return digest.hexdigest()

@@ -69,8 +69,8 @@ def _campaign(view: JournalView) -> None:
     described = _described(parameters)
     first, last = view.span()
     if first is not None and last is not None:
-        settled = recorded - counts.get("queued", 0) - counts.get("sending", 0)
-        rate = f", {settled / (last - first):.0f}/s" if last > first else ""
+        completed = recorded - counts.get("queued", 0) - counts.get("sending", 0)
+        rate = f", {completed / (last - first):.0f}/s" if last > first else ""
         span = f"{_time(first)} to {_time(last)}"
         described.append(("results", f"{span} ({last - first:.1f} s{rate})"))
     for name, value in described:

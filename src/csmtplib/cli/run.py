@@ -103,7 +103,7 @@ def _run_script(script: str, arguments: list[str]) -> None:
     is_bytecode = script.endswith(".pyc")
     loader = (SourcelessFileLoader if is_bytecode else SourceFileLoader)("__main__", path)
     try:
-        octets = loader.get_data(path)
+        data = loader.get_data(path)
     except OSError as error:
         reason = f"[Errno {error.errno}] {error.strerror}"
         print(f"csmtplib: can't open file {path!r}: {reason}", file=sys.stderr)
@@ -114,7 +114,7 @@ def _run_script(script: str, arguments: list[str]) -> None:
     if is_bytecode:
         code = loader.get_code("__main__")
     else:
-        code = compile(octets, path, "exec", dont_inherit=True)
+        code = compile(data, path, "exec", dont_inherit=True)
     namespace = vars(sys.modules["__main__"])
     namespace.update(__file__=path, __cached__=None, __loader__=loader)
     exec(code, namespace)

@@ -45,7 +45,7 @@ messages
   Messages are sent unchanged, with CR LF at the end of each line, except that
   the header fields Bcc and Resent-Bcc are removed. Nothing is added, and
   ">From " is kept. A message that contains a NUL, a line of more than 998
-  octets, or a Bcc in a malformed header, can't be sent.
+  bytes, or a Bcc in a malformed header, can't be sent.
 
   If the server closes the connection, it is reopened. A message that had not
   been sent completely is retried once. One that had been sent and got no
@@ -163,7 +163,7 @@ def _deliver(
             report.stopped(f"before {mail.origin}", "interrupted")
             return
         try:
-            message = mail.octets()
+            message = mail.data()
         except OSError as error:
             report.unreadable(mail, error)
             continue
@@ -186,7 +186,7 @@ def _deliver(
             return
         refused = refusals.of_session(outcomes)
         try:
-            report.settled(mail, outcomes)
+            report.completed(mail, outcomes)
         except OSError as error:
             report.stopped(f"after {mail.origin}", f"standard output: {error.strerror}")
             abandon_stdout()

@@ -54,7 +54,7 @@ class Report:
         )
         return self._bar
 
-    def settled(self, mail: Mail, outcomes: Sequence[Outcome]) -> None:
+    def completed(self, mail: Mail, outcomes: Sequence[Outcome]) -> None:
         """Record the outcomes of a message. Raises OSError if standard output fails."""
         self._sent += 1
         self._outcomes.update(outcome.state for outcome in outcomes)

@@ -23,14 +23,14 @@ STANDARD_INPUT = "-"
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """A message: its origin, and a function that reads its octets.
+    """A message: its origin, and a function that reads its bytes.
 
-    octets: raises OSError if they can't be read, and Unsendable if the end of the message is
+    data: raises OSError if they can't be read, and Unsendable if the end of the message is
     unknown.
     """
 
     origin: str
-    octets: Callable[[], bytes]
+    data: Callable[[], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +80,8 @@ def _stream(name: str, stream: IO[bytes], resources: ExitStack) -> Source:
     if not head:
         return Source(0, [])
     if not head.removeprefix(codecs.BOM_UTF8).startswith(mbox.FROM):
-        octets = head + stream.read()
-        return Source(1, [Mail(name, lambda: octets)])
+        data = head + stream.read()
+        return Source(1, [Mail(name, lambda: data)])
     # An mbox is read in pieces, and more than once.
     spool = Path(resources.enter_context(tempfile.TemporaryDirectory()), "mbox")
     with spool.open("wb") as file:
@@ -123,5 +123,5 @@ def sendmail_input(stdin: IO[bytes], *, dot_ends: bool) -> Source:
         lines = itertools.takewhile(lambda line: line.rstrip(b"\r\n") != b".", lines)
     first, second = next(lines, b""), next(lines, b"")
     kept = [second] if mbox.is_separator(first, second) else [first, second]
-    octets = b"".join([*kept, *lines])
-    return Source(1, [Mail(STANDARD_INPUT, lambda: octets)])
+    data = b"".join([*kept, *lines])
+    return Source(1, [Mail(STANDARD_INPUT, lambda: data)])

@@ -142,12 +142,12 @@ class _Forgiving(io.RawIOBase):
     def isatty(self) -> bool:
         return self._raw.isatty()
 
-    def write(self, octets: Any, /) -> int:
+    def write(self, data: Any, /) -> int:
         with suppress(OSError, ValueError):
-            written = self._raw.write(octets)
+            written = self._raw.write(data)
             if written is None:
                 select.select([], [self._raw], [], _PATIENCE_SECONDS)
-                written = self._raw.write(octets)
+                written = self._raw.write(data)
             if written is not None:
                 return written
-        return len(octets)
+        return len(data)

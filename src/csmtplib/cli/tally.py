@@ -33,7 +33,7 @@ class Tally:
         return self.sender.status
 
     @property
-    def settled(self) -> int:
+    def completed(self) -> int:
         """Recipients that got a result in this run."""
         status = self.status
         return status.accepted + status.rejected + status.in_doubt
@@ -47,8 +47,8 @@ class Tally:
     def done(self) -> int:
         """Recipients of the total that are finished with."""
         status = self.status
-        before = status.settled_before + status.in_doubt_before
-        return self.settled + before + status.suppressed + self.left_out + self.unreadable
+        before = status.completed_before + status.in_doubt_before
+        return self.completed + before + status.suppressed + self.left_out + self.unreadable
 
     @property
     def unsent(self) -> int:
@@ -80,18 +80,18 @@ class Tally:
         status = self.status
         others = [
             (self.unsent, "not sent"),
-            (status.settled_before, "settled before"),
+            (status.completed_before, "completed before"),
             (status.suppressed, "suppressed"),
             (self.left_out, "left out"),
             (self.unreadable, "unreadable"),
         ]
         states = [*self.states(), *(other for other in others if other[0])]
-        count, settled = sum(count for count, _ in states), self.settled
+        count, completed = sum(count for count, _ in states), self.completed
         recipients = f"{count} recipient" if count == 1 else f"{count} recipients"
-        if settled != count:
-            recipients = f"{settled} of {recipients}"
+        if completed != count:
+            recipients = f"{completed} of {recipients}"
         return [
-            f"{recipients} {destination} in {seconds:.2f} s ({self.settled / seconds:.0f}/s)",
+            f"{recipients} {destination} in {seconds:.2f} s ({self.completed / seconds:.0f}/s)",
             ", ".join(f"{count} {what}" for count, what in states),
         ]
 

@@ -15,7 +15,7 @@ from ..drive import tls, transactions
 from ..drive.hostname import local_hostname
 from ..drive.replyfile import ReplyFile
 from ..kernel.errors import ReplyError, ReplyTooLong
-from ..protocol import envelope, limits, switches
+from ..protocol import envelope, extension_policy, limits
 from ..protocol.envelope import CRLF
 from ..protocol.failures import disconnected, surplus_reply
 from .owner import Channel, LazyOwnerLock
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any, TypeAlias, TypeVar
 
-    from ..kernel import Octets
+    from ..kernel import BytesLike
     from ..kernel.transaction import Reply
 
     # An address as the module socket has it: a tuple for the families of IP.
-    SourceAddress: TypeAlias = tuple[Any, ...] | str | Octets
+    SourceAddress: TypeAlias = tuple[Any, ...] | str | BytesLike
 
     Self = TypeVar("Self", bound="Connection")
 
@@ -39,7 +39,7 @@ SMTP_PORT = 25
 DEFAULT_TIMEOUT: Any = socket._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]
 
 
-@fastpath.genuine
+@fastpath.original
 class Connection:
     """A connection to a server, and the dialogue on it: the first part of SMTP."""
 
@@ -61,7 +61,7 @@ class Connection:
     _prepared_sock: Any | None = None  # by drive.transactions
     _connected_host: str = ""
     _connected_port: object = 0  # or the path of its socket
-    _known_policy: switches.Policy | None = None
+    _known_policy: extension_policy.Policy | None = None
 
     def __init__(
         self,
@@ -170,17 +170,17 @@ class Connection:
         self.file = None
         self._lock.awaited_replies = 0
         code, text = self.getreply()
-        if switches.is_pix(text):
-            self._known_policy = switches.no_extensions()
+        if extension_policy.is_pix(text):
+            self._known_policy = extension_policy.no_extensions()
         if self.debuglevel > 0:
             self._print_debug("connect:", repr(text))
         return code, text
 
-    def _policy(self) -> switches.Policy:
+    def _policy(self) -> extension_policy.Policy:
         """Return how the server's extensions may be used."""
         policy = self._known_policy
         if policy is None:
-            policy = switches.policy(self._connected_host, self._connected_port)
+            policy = extension_policy.policy(self._connected_host, self._connected_port)
             self._known_policy = policy
         return policy
 
@@ -259,22 +259,22 @@ class Connection:
 
     # Commands and replies
 
-    def send(self, s: Octets | str) -> None:
+    def send(self, s: BytesLike | str) -> None:
         """Sends bytes, or a str in the command encoding, as they are."""
         if self.debuglevel > 0:
             self._print_debug("send:", repr(s))
         if not self.sock:
             raise SMTPServerDisconnected("please run connect() first")
-        octets = s.encode(self.command_encoding) if isinstance(s, str) else s
-        sys.audit("smtplib.send", self, octets)
-        sent = memoryview(octets)
+        data = s.encode(self.command_encoding) if isinstance(s, str) else s
+        sys.audit("smtplib.send", self, data)
+        sent = memoryview(data)
         lock = self._lock
         is_outermost = lock.begin_step()
         try:
             # Programs send several commands at once. A message is no command, and longer.
-            if sent.nbytes <= limits.RECEIVE_OCTETS:
+            if sent.nbytes <= limits.RECEIVE_BYTES:
                 lock.awaited_replies += sent.tobytes().count(b"\n")
-            self._send_all(octets)
+            self._send_all(data)
         finally:
             if is_outermost:
                 lock.release()
@@ -288,7 +288,7 @@ class Connection:
         try:
             self._refuse_surplus_reply()
             awaited = lock.awaited_replies
-            if fastpath.untouched(self, "getreply"):
+            if not fastpath.is_overridden(self, "getreply"):
                 # By which it ends.
                 lock.asker = get_ident()
             self.send(line + CRLF)
@@ -363,7 +363,7 @@ class Connection:
 
     def _read_reply_by_lines(self, file: Any) -> Reply:
         # From a file of the caller's, or to print each line as it comes.
-        buffer = kernel.ReplyBuffer(public._MAXLINE, limits.REPLY_OCTETS)
+        buffer = kernel.ReplyBuffer(public._MAXLINE, limits.REPLY_BYTES)
         size = public._MAXLINE + 1
         if type(file) is ReplyFile:
             lines = file.reply_lines(size)
@@ -388,19 +388,19 @@ class Connection:
         self._refuse_surplus_reply()
         return self._exchange(command)
 
-    def _exchange(self, octets: bytes) -> Reply:
+    def _exchange(self, data: bytes) -> Reply:
         """Return the reply to a command or a message, as send() and getreply() do."""
         if not self.sock:
             raise SMTPServerDisconnected("please run connect() first")
-        sys.audit("smtplib.send", self, octets)
-        self._send_all(octets)
+        sys.audit("smtplib.send", self, data)
+        self._send_all(data)
         self._lock.awaited_replies += 1
         return self._getreply()
 
-    def _send_all(self, octets: Octets) -> None:
+    def _send_all(self, data: BytesLike) -> None:
         assert self.sock is not None
         try:
-            self.sock.sendall(octets)
+            self.sock.sendall(data)
         except OSError as error:
             self.close()
             raise SMTPServerDisconnected("Server not connected") from error
@@ -427,7 +427,9 @@ class Connection:
         lock = self._lock
         is_outermost = lock.begin_step()
         try:
-            if self.debuglevel <= 0 and fastpath.untouched(self, "putcmd", "send", "getreply"):
+            if self.debuglevel <= 0 and not fastpath.is_overridden(
+                self, "putcmd", "send", "getreply"
+            ):
                 return self._ask(envelope.command(_line(cmd, args), self.command_encoding))
             self.putcmd(cmd, args)
             return self.getreply()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LMTP_PORT = 2003
 
 
-@fastpath.genuine
+@fastpath.original
 class LMTP(SMTP):
     """Local Mail Transfer Protocol (RFC 2033), as `smtplib.LMTP`.
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from typing import Any, overload
 
     from ..kernel import ReplyBuffer
-    from ..protocol.switches import Policy
+    from ..protocol.extension_policy import Policy
 
 IN_USE_BY_THREAD = "the connection is in use by another thread: make a connection for each thread"
 IN_USE_BY_STREAM = (

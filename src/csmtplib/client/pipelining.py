@@ -9,17 +9,17 @@ from functools import partial
 
 from .. import kernel
 from ..drive import transactions
-from ..kernel.transaction import CHUNKED, SEQUENTIAL
+from ..kernel.transaction import ALONE, CHUNKING
 from ..protocol import limits
-from ..protocol.switches import ENVELOPE_COMMANDS
+from ..protocol.extension_policy import ENVELOPE_COMMANDS
 from .public import public
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..kernel import Octets
-    from ..kernel.transaction import Gear, Settled
+    from ..kernel import BytesLike
+    from ..kernel.transaction import Completed, Mode
     from .owner import Channel
 
 # What takes the place of a message until it is encoded: it is held until then, and never sent.
@@ -27,39 +27,37 @@ _NOT_ENCODED = kernel.Content([b"\r\n"], True, b".\r\n")
 
 
 def transact(
-    channel: Channel, gear: Gear, commands: list[bytes], octets: Octets
-) -> tuple[Settled, Exception | None, bool]:
+    channel: Channel, mode: Mode, commands: list[bytes], data: BytesLike
+) -> tuple[Completed, Exception | None, bool]:
     """Run one transaction; return its result, why the connection can't be used any more, and
     whether it was refused, but perhaps only because its commands came together."""
     host, audit = channel.policy.host, channel.audit
-    proof = host.proof(gear)
+    proof = host.proof(mode)
     before_content: Callable[[], kernel.Content | None]
     # Each audit event is raised before what it is about leaves: those of the stdlib's writes.
     for each in commands:
         audit(each)
-    if gear == CHUNKED:
-        body = bytes(octets)
+    if mode == CHUNKING:
+        body = bytes(data)
         end = b"" if body.endswith(b"\r\n") else b"\r\n"
         content = kernel.Content([body], False, end)
         before_content = partial(_audit_chunk, audit, body, end)
-        if proof > SEQUENTIAL:
+        if proof > ALONE:
             before_content()
     else:
         # A message that nobody takes is not worth the time that a large one takes to be encoded.
         content = _NOT_ENCODED
         audit(b"data\r\n")
-        before_content = partial(_encode, audit, octets)
+        before_content = partial(_encode, audit, data)
     replies, sock, is_lmtp = channel.replies, channel.sock, channel.is_lmtp
     try:
-        pipeline = kernel.Pipeline(
-            replies, gear, is_lmtp, False, proof, limits.LARGE_MESSAGE_OCTETS
-        )
+        pipeline = kernel.Pipeline(replies, mode, is_lmtp, False, proof, limits.LARGE_MESSAGE_BYTES)
         pipeline.push(None, commands, content)
         allowed = limits.at_least(sock.gettimeout())
         gap = transactions.run(pipeline, replies, sock, 0, allowed, before_content=before_content)
         failure = pipeline.failure
         if pipeline.proof > proof or failure is not None:
-            host.learn(gear, pipeline)
+            host.learn(mode, pipeline)
         if not is_lmtp:
             host.pace.learn_flight(len(commands) - 1 + ENVELOPE_COMMANDS, gap)
         (completed,) = pipeline.take()
@@ -74,13 +72,13 @@ def _audit_chunk(audit: Callable[[bytes], object], body: bytes, end: bytes) -> N
     audit(body + end)
 
 
-def _encode(audit: Callable[[bytes], object], octets: Octets) -> kernel.Content:
-    body, end = encoded(octets)
+def _encode(audit: Callable[[bytes], object], data: BytesLike) -> kernel.Content:
+    body, end = encoded(data)
     audit(body + end)
     return kernel.Content([body], True, end)
 
 
-def encoded(octets: Octets) -> tuple[bytes, bytes]:
+def encoded(data: BytesLike) -> tuple[bytes, bytes]:
     """Return a message as it is sent behind DATA, with doubled dots, and what ends it."""
-    body: bytes = public._quote_periods(octets)
+    body: bytes = public._quote_periods(data)
     return body, b".\r\n" if body.endswith(b"\r\n") else b"\r\n.\r\n"

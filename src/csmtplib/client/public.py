@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Protocol
 
-    from ..kernel import Octets
+    from ..kernel import BytesLike
 
     class Names(Protocol):
         """The names that the classes read from the package."""
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         @property
         def _fix_eols(self) -> Callable[[str], str]: ...
         @property
-        def _quote_periods(self) -> Callable[[Octets], bytes]: ...
+        def _quote_periods(self) -> Callable[[BytesLike], bytes]: ...
 
 
 public: Names = sys.modules[__name__.partition(".")[0]]

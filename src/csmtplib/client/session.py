@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import TypeAlias, overload
 
-    from ..kernel import Octets
+    from ..kernel import BytesLike
     from ..kernel.transaction import Reply
 
     StrOrBytesPath: TypeAlias = str | bytes | PathLike[str] | PathLike[bytes]
 
 
-@fastpath.genuine
+@fastpath.original
 class Session(Connection):
     """A session on a connection: names, extensions, and login."""
 
@@ -176,9 +176,9 @@ class Session(Connection):
         @overload
         def auth_cram_md5(self, challenge: None = None) -> None: ...
         @overload
-        def auth_cram_md5(self, challenge: Octets) -> str: ...
+        def auth_cram_md5(self, challenge: BytesLike) -> str: ...
 
-    def auth_cram_md5(self, challenge: Octets | None = None) -> str | None:
+    def auth_cram_md5(self, challenge: BytesLike | None = None) -> str | None:
         """Answers for CRAM-MD5 (RFC 2195), with self.user and self.password; an authobject."""
         if challenge is None:
             return None
@@ -187,11 +187,11 @@ class Session(Connection):
         digest = public.hmac.HMAC(self.password.encode("ascii"), challenge, "md5")
         return f"{self.user} {digest.hexdigest()}"
 
-    def auth_plain(self, challenge: Octets | None = None) -> str:
+    def auth_plain(self, challenge: BytesLike | None = None) -> str:
         """Answers for PLAIN (RFC 4616), with self.user and self.password; an authobject."""
         return f"\0{self.user}\0{self.password}"
 
-    def auth_login(self, challenge: Octets | None = None) -> str:
+    def auth_login(self, challenge: BytesLike | None = None) -> str:
         """Answers for LOGIN (never standardised), with self.user and self.password; an
         authobject."""
         # The stdlib counts only, and sends the password to whoever asks for a user name second.

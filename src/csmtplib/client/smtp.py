@@ -13,7 +13,7 @@ from smtplib import (
 from .. import fastpath, kernel
 from ..drive import transactions
 from ..drive.replyfile import ReplyFile
-from ..kernel.transaction import LOCKSTEP
+from ..kernel.transaction import SEQUENTIAL
 from ..protocol import envelope, limits, message
 from ..protocol.verdict import CLOSE, RESET, Verdict, is_taken, judge
 from .pipelining import encoded, transact
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from email.message import Message
     from typing import Any
 
-    from ..kernel import Octets
-    from ..kernel.transaction import Gear, Reply
+    from ..kernel import BytesLike
+    from ..kernel.transaction import Mode, Reply
     from ..protocol.mail_object import Sendable
     from ..protocol.result import Result
     from ..protocol.verdict import Refusals
@@ -56,7 +56,7 @@ _METHODS = (
 )
 
 
-@fastpath.genuine
+@fastpath.original
 class SMTP(Session):
     """A connection to an SMTP or ESMTP server (RFC 5321), as `smtplib.SMTP`.
 
@@ -114,14 +114,14 @@ class SMTP(Session):
         self.putcmd("rcpt", f"{_TO}{public.quoteaddr(recip)}{parameters}")
         return self.getreply()
 
-    def data(self, msg: str | Octets) -> Reply:
+    def data(self, msg: str | BytesLike) -> Reply:
         """Sends DATA and the message; returns the reply to its end (RFC 5321 section 4.1.1.4).
 
         A str must be ASCII, and all its line ends become CR LF; bytes stay as they are. Dots at the
         start of lines are doubled in both. Raises SMTPDataError for a reply to DATA other than 354,
         UnicodeEncodeError before anything is sent.
         """
-        octets = _ascii_octets(msg)
+        data = _ascii_bytes(msg)
         self.putcmd("data")
         code, text = self.getreply()
         if self.debuglevel > 0:
@@ -129,7 +129,7 @@ class SMTP(Session):
         if code != 354:
             raise SMTPDataError(code, text)
         with self._closing_on_error():
-            body, end = encoded(octets)
+            body, end = encoded(data)
         self.send(body + end)
         self._lock.awaited_replies = 1
         return self._reply_to_message()
@@ -148,7 +148,7 @@ class SMTP(Session):
         self,
         from_addr: str,
         to_addrs: str | Iterable[str],
-        msg: str | Octets,
+        msg: str | BytesLike,
         mail_options: Sequence[str] = (),
         rcpt_options: Sequence[str] = (),
     ) -> Refusals:
@@ -164,26 +164,26 @@ class SMTP(Session):
         does not offer that; ValueError and UnicodeEncodeError for what can't be sent, before the
         transaction begins. The connection stays open, except after 421.
         """
-        octets = _ascii_octets(msg)
+        data = _ascii_bytes(msg)
         recipients = [to_addrs] if isinstance(to_addrs, str) else list(to_addrs)
         rcpt_options = tuple(rcpt_options)
         self.ehlo_or_helo_if_needed()
         options: list[str] = []
         if self.does_esmtp:
             if self.has_extn("size"):
-                options.append(f"size={memoryview(octets).nbytes}")
+                options.append(f"size={memoryview(data).nbytes}")
             options.extend(mail_options)
         is_open = bool(recipients) and self._is_gate_open()
         # mail() and rcpt() check again, but by then a transaction may be open. Where they are not
         # ours, what they would send is theirs to know.
-        if is_open or fastpath.untouched(self, "mail", "rcpt", "putcmd", "send"):
+        if is_open or not fastpath.is_overridden(self, "mail", "rcpt", "putcmd", "send"):
             commands = self._envelope(from_addr, recipients, options, rcpt_options)
-        gear = self._gear_for(len(recipients)) if is_open else LOCKSTEP
+        mode = self._mode_for(len(recipients)) if is_open else SEQUENTIAL
         doubted: Verdict | None = None
-        if gear != LOCKSTEP:
+        if mode != SEQUENTIAL:
             channel = self._acquire()
             try:
-                completed, failure, is_doubtful = transact(channel, gear, commands, octets)
+                completed, failure, is_doubtful = transact(channel, mode, commands, data)
             finally:
                 channel.lock.release()
             verdict = judge(completed, failure, from_addr, recipients, lmtp=self._is_lmtp)
@@ -195,9 +195,9 @@ class SMTP(Session):
                 return self._execute(verdict)
         steps: Direct | ByMethods
         if is_open and not self._is_lmtp:
-            steps = Direct(self, commands, octets)
+            steps = Direct(self, commands, data)
         else:
-            steps = ByMethods(self, from_addr, octets, options, rcpt_options)
+            steps = ByMethods(self, from_addr, data, options, rcpt_options)
         encoding = self.command_encoding
         lock = self._lock
         is_outermost = lock.begin_step()
@@ -209,7 +209,7 @@ class SMTP(Session):
             if is_outermost:
                 lock.release()
         if doubted is not None:
-            self._policy().host.blame(gear, completed[1])
+            self._policy().host.blame(mode, completed[1])
         return refused
 
     def _is_gate_open(self) -> bool:
@@ -218,17 +218,17 @@ class SMTP(Session):
         return not (
             self.debuglevel > 0
             or self._lock.awaited_replies
-            or type(sock) not in transactions.GENUINE
+            or type(sock) not in transactions.ORIGINAL
             or (self.file is not None and type(self.file) is not ReplyFile)
             or sock.gettimeout() == 0  # type: ignore[union-attr]
-            or not fastpath.untouched(self, *_METHODS)
+            or fastpath.is_overridden(self, *_METHODS)
         )
 
-    def _gear_for(self, recipients: int) -> Gear:
+    def _mode_for(self, recipients: int) -> Mode:
         """Return how a transaction with so many recipients is run if the gate is open."""
         if not self.pipelining:
-            return LOCKSTEP
-        return self._policy().gear_for_message(
+            return SEQUENTIAL
+        return self._policy().mode_for_message(
             self.esmtp_features, recipients, chunking=self.chunking, lmtp=self._is_lmtp
         )
 
@@ -433,12 +433,12 @@ class SMTP(Session):
                 "One or more source or delivery addresses require internationalized email support, "
                 "but the server does not advertise the required SMTPUTF8 capability"
             )
-        octets = message.flatten(msg, utf8=utf8)
+        data = message.flatten(msg, utf8=utf8)
         if utf8:
             mail_options = (*mail_options, "SMTPUTF8", "BODY=8BITMIME")
-        elif not octets.isascii() and self.has_extn("8bitmime") and not _names_body(mail_options):
+        elif not data.isascii() and self.has_extn("8bitmime") and not _names_body(mail_options):
             mail_options = (*mail_options, "BODY=8BITMIME")
-        return self.sendmail(from_addr, to_addrs, octets, mail_options, rcpt_options)
+        return self.sendmail(from_addr, to_addrs, data, mail_options, rcpt_options)
 
 
 def _asks_for_smtputf8(options: Sequence[str]) -> bool:
@@ -452,9 +452,9 @@ def _names_body(options: Sequence[str]) -> bool:
     return any(option.lower().startswith("body=") for option in options)
 
 
-def _ascii_octets(msg: str | Octets) -> Octets:
+def _ascii_bytes(msg: str | BytesLike) -> BytesLike:
     if isinstance(msg, str):
-        octets: bytes = public._fix_eols(msg).encode("ascii")
-        return octets
-    memoryview(msg)  # raises TypeError for what is no octets, before a transaction is open
+        data: bytes = public._fix_eols(msg).encode("ascii")
+        return data
+    memoryview(msg)  # raises TypeError for what is no bytes, before a transaction is open
     return msg

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SMTP_SSL_PORT = 465
 
 
-@fastpath.genuine
+@fastpath.original
 class SMTP_SSL(SMTP):
     """SMTP over TLS from the first byte on (RFC 8314 section 3.3), as `smtplib.SMTP_SSL`.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from smtplib import SMTPDataError
 
-from ..protocol.switches import ENVELOPE_COMMANDS
+from ..protocol.extension_policy import ENVELOPE_COMMANDS
 from .pipelining import encoded
 
 TYPE_CHECKING = False
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Protocol
 
-    from ..kernel import Octets
+    from ..kernel import BytesLike
     from ..kernel.transaction import Reply
     from .connection import Connection
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
         def mail(self, sender: str, options: Sequence[str] = ()) -> Reply: ...
         def rcpt(self, recip: str, options: Sequence[str] = ()) -> Reply: ...
-        def data(self, msg: str | Octets) -> Reply: ...
+        def data(self, msg: str | BytesLike) -> Reply: ...
 
 
 class ByMethods:
@@ -32,13 +32,13 @@ class ByMethods:
         self,
         smtp: Methods,
         from_addr: str,
-        octets: Octets,
+        data: BytesLike,
         mail_options: Sequence[str],
         rcpt_options: Sequence[str],
     ) -> None:
         self._smtp = smtp
         self._from_addr = from_addr
-        self._octets = octets
+        self._data = data
         self._mail_options = mail_options
         self._rcpt_options = rcpt_options
 
@@ -52,19 +52,19 @@ class ByMethods:
 
     def data(self) -> Reply:
         """Return the reply to the message. Raises SMTPDataError if DATA is refused."""
-        return self._smtp.data(self._octets)
+        return self._smtp.data(self._data)
 
 
 class Direct:
     """The same steps without the methods, if nobody has overridden them: they check and lock at
     each call what is checked and locked for the whole transaction."""
 
-    def __init__(self, connection: Connection, commands: list[bytes], octets: Octets) -> None:
+    def __init__(self, connection: Connection, commands: list[bytes], data: BytesLike) -> None:
         """commands: MAIL and each RCPT."""
         self._connection = connection
         self._count = len(commands) - 1 + ENVELOPE_COMMANDS
         self._commands = iter(commands)
-        self._octets = octets
+        self._data = data
         self._begun = time.monotonic()
 
     def mail(self) -> Reply:
@@ -84,5 +84,5 @@ class Direct:
         seconds = time.monotonic() - self._begun
         connection._policy().host.pace.learn_sequence(self._count, seconds)
         with connection._closing_on_error():
-            body, end = encoded(self._octets)
+            body, end = encoded(self._data)
         return connection._exchange(body + end)

@@ -56,7 +56,7 @@ class Streaming:
         self._submission = self._stream.submission
         self._source = Source(messages, self._go_on)
         # While the next message is asked for: what runs the connection, and what comes of it.
-        self._line: transactions.Line | None = None
+        self._runnable: transactions.Connection | None = None
         self._results: deque[Result] = deque()
         self._timeout: float | None = self._sock.gettimeout()
         self._allowed = limits.at_least(self._timeout)
@@ -157,7 +157,7 @@ class Streaming:
             self._submission.abandon()
             raise
         sock.settimeout(timeout)
-        self._line = None
+        self._runnable = None
 
     def _hello(self) -> bytes:
         connection = self._connection
@@ -191,13 +191,13 @@ class Streaming:
         """Run the connection in another thread, while this one waits for a message."""
         submission = self._submission
         try:
-            if self._line is None:
-                self._line = transactions.Line(
+            if self._runnable is None:
+                self._runnable = transactions.Connection(
                     submission.pipeline, self._channel.replies, self._sock, self._allowed
                 )
             if not submission.pipeline.want():
                 return False
-            transactions.run_together([self._line], _RUN_SECONDS, wake.sock)
+            transactions.run_together([self._runnable], _RUN_SECONDS, wake.sock)
             wake.clear()
             self._results.extend(submission.results())
             if submission.must_renew:

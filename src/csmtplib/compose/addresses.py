@@ -42,7 +42,7 @@ _DEVIATIONS = frozenset(f"ßς{_NON_JOINER}{_JOINER}")
 # RFC 1035 section 2.3.4, RFC 5321 section 4.5.3.1.2.
 _LABEL, _DOMAIN = 63, 255
 # The longest address for a command line of RFC 5321 section 4.5.3.1.4, from "RCPT TO:<" to CR LF.
-# The local part may be longer than the 64 octets of RFC 5321: some servers accept more.
+# The local part may be longer than the 64 bytes of RFC 5321: some servers accept more.
 _LONGEST = 500
 
 # For VERP.

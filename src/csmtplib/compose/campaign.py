@@ -48,8 +48,8 @@ class Campaign:
         set_by_template = {field.name.lower() for field in letter.fields}
         fields = list(letter.fields)
         if "date" not in set_by_template:
-            octets = f"Date: {format_datetime(date)}\r\n".encode("ascii")
-            fields.append(Field("Date", True, lambda _: octets))
+            data = f"Date: {format_datetime(date)}\r\n".encode("ascii")
+            fields.append(Field("Date", True, lambda _: data))
         if list_unsubscribe is not None:
             if "list-unsubscribe" in set_by_template:
                 raise ValueError("List-Unsubscribe is already in the template: give it once")
@@ -75,7 +75,7 @@ class Campaign:
 
     def _content(self, key: str, sender: str, row: Row) -> tuple[bytes, ...]:
         variables = self._letter.environment.variables(row.fields)
-        head = [part if isinstance(part, bytes) else part.octets(variables) for part in self._head]
+        head = [part if isinstance(part, bytes) else part.data(variables) for part in self._head]
         if self._id_domain is not None:
             head.append(self._message_id(key, row.address))
         head.append(self._begin)
@@ -87,9 +87,9 @@ class Campaign:
             )
         buffers = []
         for part, headers in zip(self._letter.parts, self._part_headers, strict=True):
-            encoding, octets = part.encoded(variables)
+            encoding, data = part.encoded(variables)
             buffers.append(opening + headers[encoding])
-            buffers += octets
+            buffers += data
             opening = self._between
         if self._end:
             buffers.append(self._end)
@@ -118,9 +118,9 @@ def _joined(fields: Iterable[Field]) -> list[bytes | Field]:
         if not field.constant:
             joined.append(field)
         elif joined and isinstance(joined[-1], bytes):
-            joined[-1] += field.octets({})
+            joined[-1] += field.data({})
         else:
-            joined.append(field.octets({}))
+            joined.append(field.data({}))
     return joined
 
 

@@ -53,15 +53,15 @@ Variables: TypeAlias = "dict[str, object]"
 
 
 class Field(NamedTuple):
-    """A header field. make: returns its octets for some variables, with CR LF at the end; raises
+    """A header field. make: returns its bytes for some variables, with CR LF at the end; raises
     whatever the template raises, and ValueError for a value that is not allowed there."""
 
     name: str
     constant: bool
     make: Callable[[Variables], bytes]
 
-    def octets(self, variables: Variables) -> bytes:
-        """Return the octets of the field. Raises ValueError if it can't be made from these
+    def data(self, variables: Variables) -> bytes:
+        """Return the bytes of the field. Raises ValueError if it can't be made from these
         variables."""
         try:
             return self.make(variables)
@@ -108,10 +108,10 @@ def unsubscribe_field(source: str, environment: Environment) -> Field:
                     f"{uri!r} is not an https, http or mailto URI: write {{{{ x | urlencode }}}} "
                     "for values in it"
                 )
-        octets = headers.uris(name, found)
+        data = headers.uris(name, found)
         if any(uri[:6].lower() == "https:" for uri in found):
-            octets += b"List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
-        return octets
+            data += b"List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
+        return data
 
     return _checked(Field(name, is_constant(source), make), name, 1)
 
@@ -144,7 +144,7 @@ def _checked(field: Field, file: str, line: int) -> Field:
     """Return the field, if its value is valid as far as it is constant."""
     if field.constant:
         try:
-            field.octets({})
+            field.data({})
         except ValueError as error:
             said = str(error)
             if SINGLE_BRACES.search(said):

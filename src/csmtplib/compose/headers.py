@@ -1,4 +1,4 @@
-"""Header fields as octets (RFC 5322): folding, and encoded words for non-ASCII text (RFC 2047)."""
+"""Header fields as bytes (RFC 5322): folding, and encoded words for non-ASCII text (RFC 2047)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def unstructured(name: str, value: str) -> bytes:
     if value.isascii() and "=?" not in value:
         if len(name) + len(value) <= _LINE - 2:
             return f"{name}: {value}\r\n".encode("ascii")
-        if max(map(len, _WORD.findall(value))) < limits.MESSAGE_LINE_OCTETS // 2:
+        if max(map(len, _WORD.findall(value))) < limits.MESSAGE_LINE_BYTES // 2:
             return _folded(name, value)
     return _folded(name, _encoded_words(name, value))
 
@@ -85,8 +85,8 @@ def _clean(value: str) -> str:
 def _encoded_words(name: str, text: str) -> str:
     """Return the text as encoded words separated by spaces, the first short enough to follow the
     field's name on its line."""
-    octets = text.encode()
-    word = f"=?utf-8?b?{binascii.b2a_base64(octets, newline=False).decode('ascii')}?="
+    data = text.encode()
+    word = f"=?utf-8?b?{binascii.b2a_base64(data, newline=False).decode('ascii')}?="
     # The stdlib splits text into words, but slowly.
     if len(word) <= _ENCODED_WORD - len(name) - 2:
         return word
@@ -109,7 +109,7 @@ def _folded(name: str, value: str) -> bytes:
             line = word
         else:
             line += word
-    octets = [each.encode() for each in (*lines, line)]
-    if max(map(len, octets)) > limits.MESSAGE_LINE_OCTETS:
-        raise ValueError(f"a word in it is longer than {limits.MESSAGE_LINE_OCTETS} octets")
-    return b"".join([each + b"\r\n" for each in octets])
+    data = [each.encode() for each in (*lines, line)]
+    if max(map(len, data)) > limits.MESSAGE_LINE_BYTES:
+        raise ValueError(f"a word in it is longer than {limits.MESSAGE_LINE_BYTES} bytes")
+    return b"".join([each + b"\r\n" for each in data])

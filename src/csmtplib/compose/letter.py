@@ -24,7 +24,7 @@ class Part:
         self._constants = mime.constants(self._template.literals)
 
     def encoded(self, variables: Variables) -> tuple[str, list[bytes]]:
-        """Return the Content-Transfer-Encoding and the octets of the part, in buffers; messages
+        """Return the Content-Transfer-Encoding and the bytes of the part, in buffers; messages
         share the objects that are the same in many of them.
 
         Raises ValueError if the text can't be made from these variables.
@@ -95,7 +95,7 @@ class Letter:
         there = {
             field.name.lower()
             for field in self.fields
-            if not field.constant or field.octets({}).partition(b":")[2].strip()
+            if not field.constant or field.data({}).partition(b":")[2].strip()
         }
         remarks = []
         if "subject" not in there:
@@ -110,15 +110,15 @@ class Letter:
         field = next(field for field in self.fields if field.name.lower() == "from")
         if not field.constant:
             return None
-        return getaddresses([field.octets({}).decode().partition(":")[2].strip()])[0][1]
+        return getaddresses([field.data({}).decode().partition(":")[2].strip()])[0][1]
 
 
 def _read(path: StrPath) -> str:
-    octets = Path(path).read_bytes()
+    data = Path(path).read_bytes()
     try:
-        text = octets.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = octets.count(b"\n", 0, error.start) + 1
+        line = data.count(b"\n", 0, error.start) + 1
         raise TemplateError(os.fspath(path), line, "not UTF-8: save it as UTF-8") from error
     if (nul := text.find("\0")) >= 0:
         raise TemplateError(os.fspath(path), text.count("\n", 0, nul) + 1, "a NUL character")

@@ -24,7 +24,7 @@ _SEVEN_BIT_LINE = 78  # RFC 5322 section 2.1.1
 _ENCODED_LINE = 76  # RFC 2045 section 6.7 and 6.8
 
 # The bytes that quoted-printable does not encode.
-_SAFE = b"\t\r\n" + bytes(octet for octet in range(0x20, 0x7F) if octet != ord("="))
+_SAFE = b"\t\r\n" + bytes(byte for byte in range(0x20, 0x7F) if byte != ord("="))
 # A space or tab that is encoded because it is the last on its line.
 _ENCODED_SPACE = re.compile(rb"=(?:20|09)\r\n")
 
@@ -40,7 +40,7 @@ class Constant(NamedTuple):
     lines: bytes
     tail: str
     quoted: bytes  # the lines as quoted-printable
-    unsafe: int  # how many of their octets that encodes
+    unsafe: int  # how many of their bytes that encodes
     seven_bit: bool  # whether they need no encoding
 
 
@@ -66,7 +66,7 @@ def constants(texts: Iterable[str]) -> dict[str, Constant]:
 
 def encoded(pieces: Iterable[str], known: Mapping[str, Constant]) -> tuple[str, list[bytes]]:
     """Return the Content-Transfer-Encoding that suits a text given in pieces, and the encoded
-    octets, in buffers.
+    bytes, in buffers.
 
     Line ends become CR LF, and the last line gets one. known: pieces that have been encoded before.
     Raises ValueError for NUL, UnicodeEncodeError for lone surrogates.
@@ -81,10 +81,10 @@ def encoded(pieces: Iterable[str], known: Mapping[str, Constant]) -> tuple[str, 
             open_line.append(piece)
         else:
             open_line.append(constant.head)
-            varying.append(_octets(open_line))
+            varying.append(_data(open_line))
             shared.append(constant)
             open_line = [constant.tail]
-    last = _octets(open_line)
+    last = _data(open_line)
     varying.append(last + CRLF if last and not last.endswith(CRLF) else last)
     together = b"".join(varying)
     if b"\0" in together:
@@ -93,7 +93,7 @@ def encoded(pieces: Iterable[str], known: Mapping[str, Constant]) -> tuple[str, 
         return "7bit", _in_turn(varying, [constant.lines for constant in shared])
     size = len(together) + sum(len(constant.lines) for constant in shared)
     unsafe = _unsafe(together) + sum(constant.unsafe for constant in shared)
-    # Quoted-printable adds two octets for each unsafe one, base64 a third of the whole.
+    # Quoted-printable adds two bytes for each unsafe one, base64 a third of the whole.
     if unsafe * 6 > size:
         lines = _in_turn(varying, [constant.lines for constant in shared])
         return "base64", [_base64(b"".join(lines))]
@@ -101,7 +101,7 @@ def encoded(pieces: Iterable[str], known: Mapping[str, Constant]) -> tuple[str, 
     return "quoted-printable", _in_turn(quoted, [constant.quoted for constant in shared])
 
 
-def _octets(pieces: list[str]) -> bytes:
+def _data(pieces: list[str]) -> bytes:
     return kernel.fix_eols("".join(pieces)).encode()
 
 
@@ -113,7 +113,7 @@ def _in_turn(varying: list[bytes], shared: list[bytes]) -> list[bytes]:
 
 
 def _is_seven_bit(lines: bytes) -> bool:
-    longest, _, has_eight_bit = kernel.survey(lines)
+    longest, _, has_eight_bit = kernel.scan(lines)
     return not has_eight_bit and longest <= _SEVEN_BIT_LINE and _BOUNDARY_LINE not in lines
 
 
@@ -121,8 +121,8 @@ def _unsafe(lines: bytes) -> int:
     return len(lines.translate(None, _SAFE))
 
 
-def _base64(octets: bytes) -> bytes:
-    text = binascii.b2a_base64(octets, newline=False)
+def _base64(data: bytes) -> bytes:
+    text = binascii.b2a_base64(data, newline=False)
     starts = range(0, len(text), _ENCODED_LINE)
     return b"".join([text[start : start + _ENCODED_LINE] + CRLF for start in starts])
 

@@ -26,7 +26,7 @@ _DELIMITERS = (",", ";", "\t")
 # Excel's own first line, which names the delimiter and is not part of the table.
 _SEPARATOR = re.compile(r'"?sep=([,;\t])"?\s*', re.IGNORECASE)
 
-# Stands for NUL, which the csv module rejects before Python 3.11. No octet is decoded to it.
+# Stands for NUL, which the csv module rejects before Python 3.11. No byte is decoded to it.
 _NUL = "\0" if sys.version_info >= (3, 11) else "\udc00"
 _LISTED = "a column named email, e-mail, mail or address"
 
@@ -99,7 +99,7 @@ def _head(file: IO[bytes]) -> bytes:
 
 
 def _text(file: IO[bytes]) -> IO[str]:
-    # _records() reports octets that are not UTF-8: an error here would end the reading.
+    # _records() reports bytes that are not UTF-8: an error here would end the reading.
     return io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
 
 
@@ -208,13 +208,13 @@ def _is_unicode(text: str) -> bool:
 
 
 def _json_rows(file: IO[bytes], address_column: str | None) -> Iterator[Row | RowError]:
-    for line, octets in enumerate(file, 1):
+    for line, data in enumerate(file, 1):
         if line == 1:
-            octets = octets.removeprefix(codecs.BOM_UTF8)
-        if not octets.strip():
+            data = data.removeprefix(codecs.BOM_UTF8)
+        if not data.strip():
             continue
         try:
-            fields = json.loads(octets.decode())
+            fields = json.loads(data.decode())
         except UnicodeDecodeError:
             yield RowError(line, _NOT_UTF_8)
         except (ValueError, RecursionError) as error:

@@ -6,7 +6,7 @@ from typing_extensions import Self
 from ..kernel import Content, Pipeline
 
 @final
-class Line:
+class Connection:
     """A connection to run, by its descriptor."""
 
     def __new__(
@@ -27,9 +27,9 @@ class Line:
         """Return the longest wait between two replies to one flight, in seconds."""
 
 def run(
-    line: Line,
+    connection: Connection,
     target: int,
-    receive_octets: int,
+    receive_bytes: int,
     seconds: float | None,
     before_content: Callable[[], Content | None] | None,
     /,
@@ -39,14 +39,14 @@ def run(
     that is None, and release the content. What `before_content` returns replaces it, unless that is
     None.
 
-    receive_octets: the size of one read. Raises what a signal handler raises.
+    receive_bytes: the size of one read. Raises what a signal handler raises.
     """
 
 def run_together(
-    lines: Sequence[Line],
+    connections: Sequence[Connection],
     targets: Sequence[int],
     wake: int,
-    receive_octets: int,
+    receive_bytes: int,
     seconds: float,
     /,
 ) -> None:
@@ -54,5 +54,5 @@ def run_together(
     of messages left, until `seconds` have passed, or until the descriptor `wake` becomes readable,
     unless that is negative. Time between the runs does not count for the limits.
 
-    receive_octets: the size of one read. Raises what a signal handler raises.
+    receive_bytes: the size of one read. Raises what a signal handler raises.
     """

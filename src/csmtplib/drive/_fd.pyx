@@ -12,7 +12,7 @@ from ..kernel._c_pipeline cimport (
     Pipeline,
     csmtp_pipeline,
     csmtp_pipeline_is_held,
-    csmtp_pipeline_release,
+    csmtp_pipeline_send_content,
 )
 
 import os
@@ -40,7 +40,7 @@ cdef extern from "fdloop.h" nogil:
         CSMTP_RUN_ERRNO
         CSMTP_RUN_NO_MEMORY
 
-    ctypedef struct csmtp_line:
+    ctypedef struct csmtp_connection:
         csmtp_pipeline *pipeline
         int fd
         size_t target
@@ -50,13 +50,13 @@ cdef extern from "fdloop.h" nogil:
         bint quick_acks
 
     enum:
-        CSMTP_LINES
+        CSMTP_CONNECTIONS
 
     double csmtp_watch_seconds(const csmtp_watch *watch)
-    void csmtp_line_begin(csmtp_line *line)
-    void csmtp_line_shift(csmtp_line *line, double seconds)
+    void csmtp_connection_begin(csmtp_connection *connection)
+    void csmtp_connection_shift(csmtp_connection *connection, double seconds)
     csmtp_run_status csmtp_fd_run(
-        csmtp_line *lines, size_t count, int wake, size_t receive_octets, double slice
+        csmtp_connection *connections, size_t count, int wake, size_t receive_bytes, double slice
     )
     double csmtp_now()
 
@@ -67,11 +67,11 @@ cdef enum:
 
 
 @cython.final
-cdef class Line:
+cdef class Connection:
     """A connection to run, by its descriptor."""
 
     cdef Pipeline _pipeline
-    cdef csmtp_line _line
+    cdef csmtp_connection _connection
     cdef object _idle
     cdef double _left  # when the last run ended
 
@@ -90,50 +90,58 @@ cdef class Line:
         command, data, block, content, probe, early = tuple(phases)
         self._idle = idle
         self._pipeline = pipeline
-        self._line.pipeline = &pipeline.table
-        self._line.fd = fd
-        self._line.quick_acks = quick_acks
-        self._line.watch.phase_seconds = [command, data, block, content, probe, early]
-        self._line.watch.early_round_trips = early_round_trips
-        self._line.watch.idle_seconds = -1.0 if idle is None else idle
+        self._connection.pipeline = &pipeline.table
+        self._connection.fd = fd
+        self._connection.quick_acks = quick_acks
+        self._connection.watch.phase_seconds = [command, data, block, content, probe, early]
+        self._connection.watch.early_round_trips = early_round_trips
+        self._connection.watch.idle_seconds = -1.0 if idle is None else idle
         pipeline._replies.acquire()
-        csmtp_line_begin(&self._line)
+        csmtp_connection_begin(&self._connection)
         pipeline._replies.release()
         self._left = csmtp_now()
 
     @property
     def gap(self):
         """Return the longest wait between two replies to one flight, in seconds."""
-        return self._line.watch.gap
+        return self._connection.watch.gap
 
     cdef int _report_end(self) except -1:
         """Report to the pipeline how a run has ended. The receive buffer must still be acquired."""
         cdef Pipeline pipeline = self._pipeline
-        cdef csmtp_run_status status = self._line.status
+        cdef csmtp_run_status status = self._connection.status
         if status == CSMTP_RUN_UNREADABLE or status == CSMTP_RUN_FAULT:
             pipeline.handle_received(pipeline.table.unreadable)
         elif status == CSMTP_RUN_END:
             pipeline.handle_end_of_stream()
         elif status == CSMTP_RUN_PHASE_OVER or status == CSMTP_RUN_IDLE_OVER:
             is_phase = status == CSMTP_RUN_PHASE_OVER
-            allowed = csmtp_watch_seconds(&self._line.watch) if is_phase else self._idle
+            allowed = csmtp_watch_seconds(&self._connection.watch) if is_phase else self._idle
             pipeline.handle_loss(TimeoutError(NO_PROGRESS % allowed))
         elif status == CSMTP_RUN_ERRNO:
-            pipeline.handle_loss(OSError(self._line.error, os.strerror(self._line.error)))
+            error = self._connection.error
+            pipeline.handle_loss(OSError(error, os.strerror(error)))
         elif status == CSMTP_RUN_NO_MEMORY:
             pipeline.handle_loss(MemoryError("no memory for the reply of the server"))
         return 0
 
 
-def run(Line line not None, size_t target, size_t receive_octets, seconds, before_content, /):
+def run(
+    Connection connection not None,
+    size_t target,
+    size_t receive_bytes,
+    seconds,
+    before_content,
+    /,
+):
     """Run a connection, without the GIL, until `target` messages are left, the connection is lost,
     or `seconds` have passed, unless that is None. If content is held, call `before_content`, unless
     that is None, and release the content. What `before_content` returns replaces it, unless that is
     None.
 
-    receive_octets: the size of one read. Raises what a signal handler raises.
+    receive_bytes: the size of one read. Raises what a signal handler raises.
     """
-    cdef Pipeline pipeline = line._pipeline
+    cdef Pipeline pipeline = connection._pipeline
     cdef ReplyBuffer replies = pipeline._replies
     cdef double longest = SLICE_MILLISECONDS / 1e3
     cdef double left = longest if seconds is None else seconds
@@ -142,17 +150,18 @@ def run(Line line not None, size_t target, size_t receive_octets, seconds, befor
     while True:
         replies.acquire()
         try:
-            line._line.target = target
+            connection._connection.target = target
             with nogil:
-                csmtp_fd_run(&line._line, 1, -1, receive_octets, min(left, longest))
-            line._report_end()
+                csmtp_fd_run(&connection._connection, 1, -1, receive_bytes, min(left, longest))
+            connection._report_end()
             is_held = csmtp_pipeline_is_held(&pipeline.table)
-            is_over = line._line.status == CSMTP_RUN_DONE or pipeline._failure is not None
+            is_done = connection._connection.status == CSMTP_RUN_DONE
+            is_over = is_done or pipeline._failure is not None
         finally:
             replies.release()
         PyErr_CheckSignals()
         if before_content is not None and is_held:
-            pipeline.release(before_content())
+            pipeline.send_content(before_content())
             continue
         if is_over:
             return
@@ -162,51 +171,51 @@ def run(Line line not None, size_t target, size_t receive_octets, seconds, befor
                 return
 
 
-def run_together(lines, targets, int wake, size_t receive_octets, double seconds, /):
+def run_together(connections, targets, int wake, size_t receive_bytes, double seconds, /):
     """Run several connections, without the GIL, until one of them is lost or has at most its target
     of messages left, until `seconds` have passed, or until the descriptor `wake` becomes readable,
     unless that is negative. Time between the runs does not count for the limits.
 
-    receive_octets: the size of one read. Raises what a signal handler raises.
+    receive_bytes: the size of one read. Raises what a signal handler raises.
     """
     # Copies, as the caller may change the lists meanwhile.
-    cdef list run = list(lines), left = list(targets)
+    cdef list run = list(connections), left = list(targets)
     cdef size_t count = len(run), acquired = 0, number
-    cdef Line line
-    cdef csmtp_line *together
+    cdef Connection connection
+    cdef csmtp_connection *together
     cdef double entered = csmtp_now(), longest = min(seconds, SLICE_MILLISECONDS / 1e3)
-    if count > CSMTP_LINES:
-        raise ValueError(f"at most {CSMTP_LINES} connections can be run together")
+    if count > CSMTP_CONNECTIONS:
+        raise ValueError(f"at most {CSMTP_CONNECTIONS} connections can be run together")
     if <size_t>len(left) != count:
         raise ValueError(f"{count} connections need as many targets, not {len(left)}")
     for each in run:
-        if not isinstance(each, Line):
-            raise TypeError(f"expected Line, not {type(each).__name__}")
-    together = <csmtp_line *>malloc((count + 1) * sizeof(csmtp_line))
+        if not isinstance(each, Connection):
+            raise TypeError(f"expected Connection, not {type(each).__name__}")
+    together = <csmtp_connection *>malloc((count + 1) * sizeof(csmtp_connection))
     if together == NULL:
         raise MemoryError
     try:
         for number in range(count):
-            line = run[number]
-            line._pipeline._replies.acquire()
+            connection = run[number]
+            connection._pipeline._replies.acquire()
             acquired += 1
-            line._line.target = left[number]
+            connection._connection.target = left[number]
         for number in range(count):
-            line = run[number]
-            csmtp_line_shift(&line._line, entered - line._left)
-            together[number] = line._line
+            connection = run[number]
+            csmtp_connection_shift(&connection._connection, entered - connection._left)
+            together[number] = connection._connection
         with nogil:
-            csmtp_fd_run(together, count, wake, receive_octets, longest)
+            csmtp_fd_run(together, count, wake, receive_bytes, longest)
         entered = csmtp_now()
         for number in range(count):
-            line = run[number]
-            line._line = together[number]
-            line._left = entered
-        for line in run:
-            line._report_end()
+            connection = run[number]
+            connection._connection = together[number]
+            connection._left = entered
+        for connection in run:
+            connection._report_end()
     finally:
         for number in range(acquired):
-            line = run[number]
-            line._pipeline._replies.release()
+            connection = run[number]
+            connection._pipeline._replies.release()
         free(together)
     PyErr_CheckSignals()

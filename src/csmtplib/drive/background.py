@@ -70,7 +70,7 @@ class Wake:
         self._is_set = False
         self.sock.settimeout(seconds)
         try:
-            self.sock.recv(limits.RECEIVE_OCTETS)
+            self.sock.recv(limits.RECEIVE_BYTES)
         except (TimeoutError, BlockingIOError):
             pass
         finally:

@@ -112,7 +112,7 @@ class Performer:
         sock = self._open_socket()
         sock.settimeout(seconds)
         try:
-            received: bytes = sock.recv(limits.RECEIVE_OCTETS)
+            received: bytes = sock.recv(limits.RECEIVE_BYTES)
             return received
         except TimeoutError:
             return None

@@ -32,10 +32,10 @@ _, _WRITE, _READ = Want
 
 # One send(): a TLS record at most. Of several, the first ones would be answered while the others
 # still wait, and nobody would know that they had left.
-SEND_OCTETS = 1 << 14
+SEND_BYTES = 1 << 14
 
-# Seconds that a socket which can't be polled waits for octets before it tries to send again.
-_BLINK = 0.01
+# Seconds that a socket which can't be polled waits for bytes before it tries to send again.
+_SHORT_WAIT = 0.01
 
 # Seconds of one wait where there is no poll(). On Windows it does not end for Ctrl-C.
 _MOMENT = 0.25
@@ -65,7 +65,7 @@ def pump(
         each.run(target, seconds)
         if before_content is not None and len(pipeline) and pipeline.failure is None:
             each.rest()
-            pipeline.release(before_content())
+            pipeline.send_content(before_content())
             each.run(target, seconds)
     finally:
         with suppress(OSError):  # it may have been closed meanwhile
@@ -104,7 +104,7 @@ def _wait_together(pumps: Sequence[Pump], seconds: float, wake: Socket | None) -
     """Waits until one of them can go on; returns whether `wake` ended the wait."""
     for each in pumps:
         if not each.can_poll:
-            each._receive(min(seconds, _BLINK))
+            each._receive(min(seconds, _SHORT_WAIT))
             return _is_readable(wake)
     if any(each.has_pending() for each in pumps):
         return False
@@ -236,7 +236,7 @@ class Pump:
         if not self.wants_to_write():
             self._receive(seconds if hasattr(select, "poll") else min(seconds, _MOMENT))
         elif not self.can_poll:
-            self._receive(min(seconds, _BLINK))
+            self._receive(min(seconds, _SHORT_WAIT))
         elif not self.has_pending():
             _poll([self.sock], [self.sock], seconds)
 
@@ -255,10 +255,10 @@ class Pump:
 
     def _write(self) -> bool:
         """Writes; returns whether any bytes could be written."""
-        octets = self._pipeline.pull(SEND_OCTETS)
+        data = self._pipeline.pull(SEND_BYTES)
         # From here to wrote(), all of it counts as having left.
         try:
-            count: int = self.sock.send(octets)
+            count: int = self.sock.send(data)
         except self._nothing:
             self._pipeline.wrote(0)
             return False
@@ -277,16 +277,16 @@ class Pump:
     def _read(self) -> bool:
         """Reads; returns whether there were bytes. Raises EOFError at the end of the stream."""
         try:
-            octets: bytes = self.sock.recv(limits.RECEIVE_OCTETS)
+            data: bytes = self.sock.recv(limits.RECEIVE_BYTES)
         except self._nothing:
             return False
-        self._take_in(octets)
+        self._take_in(data)
         return True
 
-    def _take_in(self, octets: bytes) -> None:
-        if not octets:
+    def _take_in(self, data: bytes) -> None:
+        if not data:
             raise EOFError
-        self._replies.feed(octets)
+        self._replies.feed(data)
         self._pipeline.receive()
 
     def _receive(self, seconds: float) -> None:
@@ -295,9 +295,9 @@ class Pump:
         self._is_busy = True
         try:
             self.sock.settimeout(seconds)
-            octets = self.sock.recv(limits.RECEIVE_OCTETS)
+            data = self.sock.recv(limits.RECEIVE_BYTES)
             self.sock.settimeout(0)
-            self._take_in(octets)
+            self._take_in(data)
         except TimeoutError:
             self.sock.settimeout(0)
         except EOFError:

@@ -34,13 +34,13 @@ class ReplyFile(io.BufferedIOBase):
 
     def __init__(self, sock: Receiver, max_line: int) -> None:
         self._sock = sock
-        self.buffer = kernel.ReplyBuffer(max_line, limits.REPLY_OCTETS)
+        self.buffer = kernel.ReplyBuffer(max_line, limits.REPLY_BYTES)
 
     def _receive(self) -> bool:
         """Waits for more bytes; False at the end of the stream."""
-        octets = self._sock.recv(limits.RECEIVE_OCTETS)
-        self.buffer.feed(octets)
-        return bool(octets)
+        data = self._sock.recv(limits.RECEIVE_BYTES)
+        self.buffer.feed(data)
+        return bool(data)
 
     def read_reply(self) -> tuple[int, bytes]:
         """Returns the next reply: its code, or -1 if a line has none, and its joined text.

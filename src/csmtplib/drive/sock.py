@@ -12,11 +12,11 @@ import threading
 from typing import TYPE_CHECKING
 
 from .. import kernel
-from ..protocol import flows, limits, switches
+from ..protocol import extension_policy, flows, limits
 from ..protocol.dialogue import Dialogue, Flow, Result, Wrap
 from ..protocol.features import Features
 from ..protocol.mail_object import MailObject
-from ..protocol.result import Result as Settlement
+from ..protocol.result import Result as MessageResult
 from ..protocol.server_url import TLS, Server
 from ..protocol.submission import Submission
 from . import tls, transactions
@@ -111,9 +111,9 @@ class Connection(Performer):
         self.features = Features()
         self._submission: Submission | None = None
         port: object = server.port if server.unix_path is None else server.unix_path
-        self._policy = switches.policy(server.host, port)
+        self._policy = extension_policy.policy(server.host, port)
         self._in_use = threading.Lock()
-        self._buffer = kernel.ReplyBuffer(limits.REPLY_LINE_OCTETS, limits.REPLY_OCTETS)
+        self._buffer = kernel.ReplyBuffer(limits.REPLY_LINE_BYTES, limits.REPLY_BYTES)
         self._dialogue = Dialogue(self._buffer, server.timeout, server)
         seconds = self._dialogue.seconds(CONNECT_SECONDS)
         self.wait.begin(f"a connection to {server}", seconds)
@@ -179,7 +179,7 @@ class Connection(Performer):
 
     def send(
         self, mail: MailObject, *, is_given_up: Callable[[], bool] | None = None
-    ) -> Settlement:
+    ) -> MessageResult:
         """Send a message; return its result. The connection is closed if it was lost.
 
         is_given_up: asked several times a second whether to stop waiting for the server. Then the
@@ -189,18 +189,18 @@ class Connection(Performer):
         with self._alone():
             return self._send_mail(mail, is_given_up)
 
-    def _send_mail(self, mail: MailObject, is_given_up: Callable[[], bool] | None) -> Settlement:
+    def _send_mail(self, mail: MailObject, is_given_up: Callable[[], bool] | None) -> MessageResult:
         self._open_socket()
         if self._submission is None:
             self._submission = self.open_submission(max_in_flight=1)
         submission = self._submission
         submission.add(mail)
-        line = self.line(submission)
-        results: list[Settlement] = []
+        runnable = self.runnable(submission)
+        results: list[MessageResult] = []
         try:
             # Recipients that were too many for one transaction have another.
             while not results:
-                transactions.run_together([line], _ASKING_SECONDS)
+                transactions.run_together([runnable], _ASKING_SECONDS)
                 if is_given_up is not None and is_given_up():
                     submission.give_up(InterruptedError("interrupted"))
                 results.extend(submission.results())
@@ -213,23 +213,23 @@ class Connection(Performer):
         return result
 
     def open_submission(self, max_in_flight: int, *, chunking: bool = True) -> Submission:
-        """Mail objects on their way over this connection, by the best gear that may be used."""
+        """Mail objects on their way over this connection, by the best mode that may be used."""
         policy = self._policy
-        gear = policy.best_gear(self.features.extensions, chunking=chunking)
+        mode = policy.best_mode(self.features.extensions, chunking=chunking)
         return Submission(
             self._buffer,
             self.features,
-            gear,
+            mode,
             lmtp=self._server.lmtp,
             host=policy.host,
             max_in_flight=max_in_flight,
         )
 
-    def line(self, submission: Submission) -> transactions.Line:
+    def runnable(self, submission: Submission) -> transactions.Connection:
         """The connection, to be run together with others. Raises ConnectionLost if it is closed."""
         sock = self._open_socket()
         allowed = limits.at_most(self._server.timeout)
-        return transactions.Line(submission.pipeline, self._buffer, sock, allowed)
+        return transactions.Connection(submission.pipeline, self._buffer, sock, allowed)
 
     def peek_first(self, submission: Submission) -> None:
         """Read what the server has sent while nothing was in progress, without waiting. If it has

@@ -176,7 +176,7 @@ def _verified(
 ) -> _Handshake | None:
     """Return the handshake that a socket has just had; None if its chain can't be looked at."""
     try:
-        # The interface for it, since Python 3.13, gives octets alone. PyPy has neither.
+        # The interface for it, since Python 3.13, gives bytes alone. PyPy has neither.
         chain = tls_sock._sslobj.get_verified_chain()  # type: ignore[attr-defined]
         dates = [each.get_info() for each in chain]
         valid_from = max(ssl.cert_time_to_seconds(each["notBefore"]) for each in dates)

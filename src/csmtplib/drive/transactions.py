@@ -31,7 +31,7 @@ if _has_fd_loop:
     from . import _fd
 
 
-def _genuine() -> frozenset[type]:
+def _original() -> frozenset[type]:
     """Return the classes of sockets that are the standard library's own, plain and TLS."""
     classes = set()
     if socket.socket.__module__ == "socket":
@@ -46,8 +46,8 @@ MOST_TOGETHER = 1000 if _has_poll else 500
 
 # As they are when this is imported. Where they had been patched by then (gevent, eventlet), or are
 # later, real sockets are of other classes, and how those wait is not ours to go around.
-GENUINE = _genuine()
-_PLAIN = GENUINE & {socket.socket}
+ORIGINAL = _original()
+_PLAIN = ORIGINAL & {socket.socket}
 
 
 def prepare(sock: Any) -> None:
@@ -83,9 +83,9 @@ def run(
     if pipeline.failure is not None:
         return 0.0
     if _has_fd_loop and type(sock) in _PLAIN:
-        line = _line(pipeline, sock, allowed)
-        _fd.run(line, target, limits.RECEIVE_OCTETS, seconds, before_content)
-        return line.gap
+        connection = _by_descriptor(pipeline, sock, allowed)
+        _fd.run(connection, target, limits.RECEIVE_BYTES, seconds, before_content)
+        return connection.gap
     return pump(
         pipeline,
         replies,
@@ -93,13 +93,13 @@ def run(
         target,
         allowed,
         seconds=seconds,
-        can_poll=type(sock) in GENUINE,
+        can_poll=type(sock) in ORIGINAL,
         before_content=before_content,
     )
 
 
-def _line(pipeline: Pipeline, sock: socket.socket, allowed: Limits) -> _fd.Line:
-    return _fd.Line(
+def _by_descriptor(pipeline: Pipeline, sock: socket.socket, allowed: Limits) -> _fd.Connection:
+    return _fd.Connection(
         pipeline,
         sock.fileno(),
         allowed.phases,
@@ -109,7 +109,7 @@ def _line(pipeline: Pipeline, sock: socket.socket, allowed: Limits) -> _fd.Line:
     )
 
 
-class Line:
+class Connection:
     """A connection that is run together with others: a pipeline over a connected socket.
 
     target: how many messages may be left when a run comes back.
@@ -119,27 +119,29 @@ class Line:
         self, pipeline: Pipeline, replies: ReplyBuffer, sock: Any, allowed: Limits
     ) -> None:
         self.target = 0
-        self._pump = Pump(pipeline, replies, sock, allowed, can_poll=type(sock) in GENUINE)
-        self._by_fd: _fd.Line | None = None
+        self._pump = Pump(pipeline, replies, sock, allowed, can_poll=type(sock) in ORIGINAL)
+        self._by_fd: _fd.Connection | None = None
         if _has_fd_loop and type(sock) in _PLAIN:
-            self._by_fd = _line(pipeline, sock, allowed)
+            self._by_fd = _by_descriptor(pipeline, sock, allowed)
         if len(replies):
             pipeline.receive()
 
 
-def run_together(lines: Sequence[Line], seconds: float, wake: socket.socket | None = None) -> None:
-    """Runs several lines until one of them has no more messages left than its target (with 0: and
-    every reply is in) or is lost, for at most so many seconds, or until there is something to read
-    from `wake`, which must not be blocking, unless it is None. Time between the runs does not count
-    in the time limits.
+def run_together(
+    connections: Sequence[Connection], seconds: float, wake: socket.socket | None = None
+) -> None:
+    """Runs several connections until one of them has no more messages left than its target (with 0:
+    and every reply is in) or is lost, for at most so many seconds, or until there is something to
+    read from `wake`, which must not be blocking, unless it is None. Time between the runs does not
+    count in the time limits.
 
     The pipelines have the results. Raises what a signal handler raises; nobody knows then what has
     been sent.
     """
-    by_fd = [each._by_fd for each in lines if each._by_fd is not None]
-    targets = [each.target for each in lines]
-    if _has_fd_loop and len(by_fd) == len(lines):
+    by_fd = [each._by_fd for each in connections if each._by_fd is not None]
+    targets = [each.target for each in connections]
+    if _has_fd_loop and len(by_fd) == len(connections):
         wake_fd = -1 if wake is None else wake.fileno()
-        _fd.run_together(by_fd, targets, wake_fd, limits.RECEIVE_OCTETS, seconds)
+        _fd.run_together(by_fd, targets, wake_fd, limits.RECEIVE_BYTES, seconds)
     else:
-        pump_together([each._pump for each in lines], targets, seconds, wake)
+        pump_together([each._pump for each in connections], targets, seconds, wake)

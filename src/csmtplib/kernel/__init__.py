@@ -10,7 +10,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .transaction import Octets as Octets
+    from .transaction import BytesLike as BytesLike
 
 _wanted = os.environ.get("CSMTPLIB_IMPL") or None
 if _wanted not in (None, "c", "python"):
@@ -40,7 +40,7 @@ Pipeline = _pipelines.Pipeline
 BodyEncoder = _kernels.BodyEncoder
 fix_eols = _kernels.fix_eols
 quote_periods = _kernels.quote_periods
-survey = _kernels.survey
+scan = _kernels.scan
 has_control = _kernels.has_control
 envelope_lines = _kernels.envelope_lines
 is_plain_address = _kernels.is_plain_address

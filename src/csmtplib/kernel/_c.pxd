@@ -24,7 +24,7 @@ cdef extern from "reply.h" nogil:
 
 cdef extern from "receive.h" nogil:
     ctypedef struct csmtp_receive:
-        uint8_t *octets
+        uint8_t *bytes
         size_t start
         size_t end
         csmtp_reply_scan scan
@@ -44,25 +44,25 @@ cdef extern from "body.h" nogil:
     ctypedef struct csmtp_body:
         uint8_t last
 
-    ctypedef struct csmtp_body_survey:
+    ctypedef struct csmtp_body_scan:
         size_t longest_line
         bint has_nul
         bint has_8bit
 
     void csmtp_body_init(csmtp_body *body, unsigned what)
-    size_t csmtp_body_growth(const csmtp_body *body, const uint8_t *octets, size_t count)
+    size_t csmtp_body_growth(const csmtp_body *body, const uint8_t *bytes, size_t count)
     size_t csmtp_body_encode(
-        csmtp_body *body, const uint8_t *octets, size_t count, uint8_t *out
+        csmtp_body *body, const uint8_t *bytes, size_t count, uint8_t *out
     )
-    void csmtp_body_skip(csmtp_body *body, const uint8_t *octets, size_t count)
+    void csmtp_body_skip(csmtp_body *body, const uint8_t *bytes, size_t count)
     size_t csmtp_body_finish(csmtp_body *body, uint8_t *out)
-    void csmtp_body_survey_init(csmtp_body_survey *survey)
-    void csmtp_body_survey_add(csmtp_body_survey *survey, const uint8_t *octets, size_t count)
+    void csmtp_body_scan_init(csmtp_body_scan *scan)
+    void csmtp_body_scan_add(csmtp_body_scan *scan, const uint8_t *bytes, size_t count)
 
 
 cdef extern from "command.h" nogil:
-    size_t csmtp_find_control(const uint8_t *octets, size_t count)
-    bint csmtp_is_plain_address(const uint8_t *octets, size_t count)
+    size_t csmtp_find_control(const uint8_t *bytes, size_t count)
+    bint csmtp_is_plain_address(const uint8_t *bytes, size_t count)
 
 
 @cython.final
@@ -88,7 +88,7 @@ cdef class ReplyBuffer:
     cdef int raise_in_use(self) except -1
 
     # For callers that have acquired it.
-    cdef int _append(self, bytes octets) except -1
+    cdef int _append(self, bytes bytes) except -1
     cdef bint _end_of_stream(self) except -1
     cdef bytes _peek(self, Py_ssize_t count)
     cdef bytes _take(self, Py_ssize_t count)
@@ -97,6 +97,6 @@ cdef class ReplyBuffer:
     cdef tuple _unreadable(self, csmtp_reply_status status)
 
 
-cdef bytes as_bytes(object octets)
-cdef size_t growth_of(const csmtp_body *body, const uint8_t *octets, size_t count) noexcept
+cdef bytes as_bytes(object bytes)
+cdef size_t growth_of(const csmtp_body *body, const uint8_t *bytes, size_t count) noexcept
 cdef bytes encoded_chunk(csmtp_body *body, bytes chunk)

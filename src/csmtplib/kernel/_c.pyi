@@ -3,7 +3,7 @@ from typing import final
 
 from typing_extensions import Self
 
-from . import Octets
+from . import BytesLike
 
 @final
 class ReplyBuffer:
@@ -17,7 +17,7 @@ class ReplyBuffer:
     def __len__(self) -> int:
         """Return how many bytes were received but not read."""
 
-    def feed(self, octets: Octets, /) -> None:
+    def feed(self, data: BytesLike, /) -> None:
         """Add bytes that were received."""
 
     def end_of_stream(self) -> bool:
@@ -51,7 +51,7 @@ class BodyEncoder:
     """
 
     def __init__(self, dots: bool = True) -> None: ...
-    def encode(self, octets: Octets, /) -> bytes:
+    def encode(self, data: BytesLike, /) -> bytes:
         """Return the next chunk as it is sent."""
 
     def finish(self) -> bytes:
@@ -61,10 +61,10 @@ class BodyEncoder:
 def fix_eols(text: str, /) -> str:
     """Replace every CR LF, lone CR and lone LF by CR LF (smtplib._fix_eols)."""
 
-def quote_periods(octets: Octets, /) -> bytes:
+def quote_periods(data: BytesLike, /) -> bytes:
     """Double every dot at the start and after an LF (smtplib._quote_periods)."""
 
-def survey(octets: Octets, /) -> tuple[int, bool, bool]:
+def scan(data: BytesLike, /) -> tuple[int, bool, bool]:
     """Return the length of the longest line of a body (CR and LF both end a line, and do not
     count), whether there is a NUL, and whether there is a byte above 127."""
 

@@ -46,20 +46,20 @@ cdef class ReplyBuffer:
         self.release()
         return count
 
-    def feed(self, octets, /):
-        cdef bytes received = as_bytes(octets)
+    def feed(self, data, /):
+        cdef bytes received = as_bytes(data)
         self.acquire()
         try:
             self._append(received)
         finally:
             self.release()
 
-    cdef int _append(self, bytes octets) except -1:
-        cdef size_t count = PyBytes_GET_SIZE(octets)
+    cdef int _append(self, bytes data) except -1:
+        cdef size_t count = PyBytes_GET_SIZE(data)
         cdef uint8_t *room = csmtp_receive_reserve(&self._receive, count)
         if room == NULL:
             raise MemoryError
-        memcpy(room, PyBytes_AS_STRING(octets), count)
+        memcpy(room, PyBytes_AS_STRING(data), count)
         self._receive.end += count
         return 0
 
@@ -72,7 +72,7 @@ cdef class ReplyBuffer:
 
     cdef bint _end_of_stream(self) except -1:
         cdef csmtp_receive *receive = &self._receive
-        if receive.start == receive.end or receive.octets[receive.end - 1] == c"\n":
+        if receive.start == receive.end or receive.bytes[receive.end - 1] == c"\n":
             return False
         self._append(b"\n")
         return True
@@ -94,7 +94,7 @@ cdef class ReplyBuffer:
     cdef bytes _peek(self, Py_ssize_t count):
         count = min(max(count, 0), <Py_ssize_t>(self._receive.end - self._receive.start))
         return PyBytes_FromStringAndSize(
-            <char *>self._receive.octets + self._receive.start, count
+            <char *>self._receive.bytes + self._receive.start, count
         )
 
     cdef bytes _take(self, Py_ssize_t count):
@@ -111,14 +111,14 @@ cdef class ReplyBuffer:
 
     cdef bytes _readline(self, Py_ssize_t limit):
         cdef Py_ssize_t unread = self._receive.end - self._receive.start
-        cdef const uint8_t *octets = self._receive.octets + self._receive.start
+        cdef const uint8_t *data = self._receive.bytes + self._receive.start
         cdef const uint8_t *newline = NULL
         if unread > 0:
             newline = <const uint8_t *>memchr(
-                octets, c"\n", unread if limit < 0 else min(limit, unread)
+                data, c"\n", unread if limit < 0 else min(limit, unread)
             )
         if newline != NULL:
-            return self._take(newline - octets + 1)
+            return self._take(newline - data + 1)
         return self._take(limit) if 0 <= limit <= unread else None
 
     def reply(self):
@@ -135,11 +135,11 @@ cdef class ReplyBuffer:
             return None
         if status != CSMTP_REPLY_DONE:
             return self._unreadable(status)
-        cdef uint8_t *octets = receive.octets + receive.start
+        cdef uint8_t *data = receive.bytes + receive.start
         code = receive.scan.code
         # In place, as the bytes of this reply are not needed any more.
         text = PyBytes_FromStringAndSize(
-            <char *>octets, csmtp_reply_join(octets, receive.scan.line, octets)
+            <char *>data, csmtp_reply_join(data, receive.scan.line, data)
         )
         csmtp_receive_drop(receive, receive.scan.line)
         return code, text
@@ -161,33 +161,33 @@ cdef class ReplyBuffer:
 
 cdef bytes _joined(bytes reply):
     text = bytearray(reply)
-    cdef uint8_t *octets = <uint8_t *>PyByteArray_AS_STRING(text)
+    cdef uint8_t *data = <uint8_t *>PyByteArray_AS_STRING(text)
     return PyBytes_FromStringAndSize(
-        <char *>octets, csmtp_reply_join(octets, PyByteArray_GET_SIZE(text), octets)
+        <char *>data, csmtp_reply_join(data, PyByteArray_GET_SIZE(text), data)
     )
 
 
-cdef bytes as_bytes(object octets):
+cdef bytes as_bytes(object data):
     # A copy if need be: another thread could change a bytearray while the GIL is released.
-    return <bytes>octets if type(octets) is bytes else bytes(memoryview(octets))
+    return <bytes>data if type(data) is bytes else bytes(memoryview(data))
 
 
 cdef void _encode(
-    csmtp_body *body, const uint8_t *octets, size_t count, uint8_t *out
+    csmtp_body *body, const uint8_t *data, size_t count, uint8_t *out
 ) noexcept:
     if count < RELEASE_GIL_FROM:
-        csmtp_body_encode(body, octets, count, out)
+        csmtp_body_encode(body, data, count, out)
     else:
         with nogil:
-            csmtp_body_encode(body, octets, count, out)
+            csmtp_body_encode(body, data, count, out)
 
 
-cdef size_t growth_of(const csmtp_body *body, const uint8_t *octets, size_t count) noexcept:
+cdef size_t growth_of(const csmtp_body *body, const uint8_t *data, size_t count) noexcept:
     cdef size_t growth
     if count < RELEASE_GIL_FROM:
-        return csmtp_body_growth(body, octets, count)
+        return csmtp_body_growth(body, data, count)
     with nogil:
-        growth = csmtp_body_growth(body, octets, count)
+        growth = csmtp_body_growth(body, data, count)
     return growth
 
 
@@ -207,38 +207,38 @@ cdef str _fix_eols(str text):
         # Not even Latin-1: it can't be sent as it is, so this need not be fast.
         return text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n")
     cdef csmtp_body body
-    cdef const uint8_t *octets = <const uint8_t *>PyUnicode_DATA(text)
+    cdef const uint8_t *data = <const uint8_t *>PyUnicode_DATA(text)
     cdef Py_ssize_t count = PyUnicode_GET_LENGTH(text)
     csmtp_body_init(&body, CSMTP_BODY_CRLF)
-    cdef size_t growth = growth_of(&body, octets, count)
+    cdef size_t growth = growth_of(&body, data, count)
     # csmtp_body_encode() leaves out the LF of a lone CR at the very end.
-    cdef bint owes_lf = count > 0 and octets[count - 1] == c"\r"
+    cdef bint owes_lf = count > 0 and data[count - 1] == c"\r"
     if growth == 0 and not owes_lf:
         return text
     fixed = PyUnicode_New(count + growth + owes_lf, 127 if PyUnicode_IS_ASCII(text) else 255)
     cdef uint8_t *out = <uint8_t *>PyUnicode_DATA(fixed)
-    _encode(&body, octets, count, out)
+    _encode(&body, data, count, out)
     if owes_lf:
         out[count + growth] = c"\n"
     return fixed
 
 
-def quote_periods(octets, /):
+def quote_periods(data, /):
     cdef csmtp_body body
     csmtp_body_init(&body, CSMTP_BODY_DOTS)
-    return encoded_chunk(&body, as_bytes(octets))
+    return encoded_chunk(&body, as_bytes(data))
 
 
 cdef bytes encoded_chunk(csmtp_body *body, bytes chunk):
     """Return the chunk as it is sent: the same object if nothing has to be changed."""
-    cdef const uint8_t *octets = <const uint8_t *>PyBytes_AS_STRING(chunk)
+    cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(chunk)
     cdef Py_ssize_t count = PyBytes_GET_SIZE(chunk)
-    cdef size_t growth = growth_of(body, octets, count)
+    cdef size_t growth = growth_of(body, data, count)
     if growth == 0:
-        csmtp_body_skip(body, octets, count)
+        csmtp_body_skip(body, data, count)
         return chunk
     encoded = PyBytes_FromStringAndSize(NULL, count + growth)
-    _encode(body, octets, count, <uint8_t *>PyBytes_AS_STRING(encoded))
+    _encode(body, data, count, <uint8_t *>PyBytes_AS_STRING(encoded))
     return encoded
 
 
@@ -254,13 +254,13 @@ cdef class BodyEncoder:
     def __init__(self, bint dots=True):
         csmtp_body_init(&self._body, CSMTP_BODY_CRLF | (CSMTP_BODY_DOTS if dots else 0))
 
-    def encode(self, octets, /):
+    def encode(self, data, /):
         # With a copy: whatever another thread does meanwhile, the room that was measured for these
         # bytes must still be enough.
         cdef csmtp_body body
         with cython.critical_section(self):
             body = self._body
-        encoded = encoded_chunk(&body, as_bytes(octets))
+        encoded = encoded_chunk(&body, as_bytes(data))
         with cython.critical_section(self):
             self._body = body
         return encoded
@@ -271,17 +271,17 @@ cdef class BodyEncoder:
         return PyBytes_FromStringAndSize(<char *>end, csmtp_body_finish(&self._body, end))
 
 
-def survey(octets, /):
-    cdef csmtp_body_survey found
-    cdef bytes body = as_bytes(octets)
+def scan(data, /):
+    cdef csmtp_body_scan found
+    cdef bytes body = as_bytes(data)
     cdef const uint8_t *first = <const uint8_t *>PyBytes_AS_STRING(body)
     cdef Py_ssize_t count = PyBytes_GET_SIZE(body)
-    csmtp_body_survey_init(&found)
+    csmtp_body_scan_init(&found)
     if count < RELEASE_GIL_FROM:
-        csmtp_body_survey_add(&found, first, count)
+        csmtp_body_scan_add(&found, first, count)
     else:
         with nogil:
-            csmtp_body_survey_add(&found, first, count)
+            csmtp_body_scan_add(&found, first, count)
     return found.longest_line, bool(found.has_nul), bool(found.has_8bit)
 
 

@@ -7,7 +7,7 @@ from ._c cimport ReplyBuffer, csmtp_receive, csmtp_reply_status
 
 
 cdef extern from "pipeline.h" nogil:
-    ctypedef enum csmtp_gear:
+    ctypedef enum csmtp_mode:
         pass
 
     ctypedef enum csmtp_step:
@@ -34,7 +34,7 @@ cdef extern from "pipeline.h" nogil:
         CSMTP_UNREADABLE
 
     ctypedef struct csmtp_chunk:
-        const uint8_t *octets
+        const uint8_t *bytes
         size_t count
 
     ctypedef struct csmtp_stored_reply:
@@ -64,7 +64,7 @@ cdef extern from "pipeline.h" nogil:
         bint strict
         bint reset_refused
         size_t count
-        size_t octets
+        size_t byte_count
         uint64_t booked
         uint64_t emitted
         uint64_t written
@@ -74,7 +74,7 @@ cdef extern from "pipeline.h" nogil:
         uint8_t *texts
 
     void csmtp_pipeline_init(
-        csmtp_pipeline *pipeline, csmtp_receive *receive, csmtp_gear gear, bint lmtp, bint strict,
+        csmtp_pipeline *pipeline, csmtp_receive *receive, csmtp_mode mode, bint lmtp, bint strict,
         csmtp_step proof, size_t large
     )
     void csmtp_pipeline_learn(csmtp_pipeline *pipeline, csmtp_step proof, csmtp_step limit)
@@ -83,7 +83,7 @@ cdef extern from "pipeline.h" nogil:
         size_t command_count, const csmtp_chunk *chunks, size_t chunk_count, int64_t terminator
     )
     bint csmtp_pipeline_is_held(const csmtp_pipeline *pipeline)
-    void csmtp_pipeline_release(csmtp_pipeline *pipeline)
+    void csmtp_pipeline_send_content(csmtp_pipeline *pipeline)
     bint csmtp_pipeline_replace(
         csmtp_pipeline *pipeline, void **owner, const csmtp_chunk *chunks, size_t chunk_count,
         int64_t terminator
@@ -91,7 +91,7 @@ cdef extern from "pipeline.h" nogil:
     unsigned csmtp_pipeline_want(const csmtp_pipeline *pipeline)
     csmtp_phase csmtp_pipeline_phase(const csmtp_pipeline *pipeline)
     size_t csmtp_pipeline_gather(
-        const csmtp_pipeline *pipeline, csmtp_chunk *chunks, size_t max_chunks, size_t max_octets
+        const csmtp_pipeline *pipeline, csmtp_chunk *chunks, size_t max_chunks, size_t max_bytes
     )
     void csmtp_pipeline_hand(csmtp_pipeline *pipeline, size_t count)
     void csmtp_pipeline_wrote(csmtp_pipeline *pipeline, size_t count)
@@ -100,7 +100,7 @@ cdef extern from "pipeline.h" nogil:
         csmtp_pipeline *pipeline, int code, const uint8_t *text, size_t count
     )
     void csmtp_pipeline_fail(csmtp_pipeline *pipeline, csmtp_fault fault, bint in_doubt)
-    const csmtp_message *csmtp_pipeline_settled(const csmtp_pipeline *pipeline)
+    const csmtp_message *csmtp_pipeline_completed(const csmtp_pipeline *pipeline)
 
 
 cdef extern from "pipeline.h":
@@ -113,7 +113,7 @@ cdef class Content:
     cdef list _owners
     cdef csmtp_chunk *_chunks
     cdef size_t _chunk_count
-    cdef readonly size_t octets, size, longest_line
+    cdef readonly size_t byte_count, size, longest_line
     cdef readonly Py_ssize_t terminator
     cdef readonly bint has_nul, has_8bit
 

@@ -3,8 +3,8 @@ from typing import final
 
 from typing_extensions import Self
 
-from . import Octets, ReplyBuffer
-from .transaction import Settled
+from . import BytesLike, ReplyBuffer
+from .transaction import Completed
 
 @final
 class Content:
@@ -15,13 +15,13 @@ class Content:
     copied, unless its owner could change it meanwhile. With `end`, the buffers are already as they
     are sent, and `end` follows them.
 
-    octets: the number of bytes sent. size: the number that SIZE counts (RFC 1870). longest_line:
-    the length without the line end, where CR and LF both end a line. terminator: the offset from
-    which on the server may have the whole message. With `end`, size, longest_line, has_nul and
-    has_8bit are not determined.
+    byte_count: the number of bytes sent. size: the number that SIZE counts (RFC 1870).
+    longest_line: the length without the line end, where CR and LF both end a line. terminator: the
+    offset from which on the server may have the whole message. With `end`, size, longest_line,
+    has_nul and has_8bit are not determined.
     """
 
-    octets: int
+    byte_count: int
     size: int
     longest_line: int
     has_nul: bool
@@ -29,7 +29,7 @@ class Content:
     terminator: int
 
     def __new__(
-        cls, buffers: bytes | Iterable[Octets], dots: bool, end: bytes | None = None, /
+        cls, buffers: bytes | Iterable[BytesLike], dots: bool, end: bytes | None = None, /
     ) -> Self: ...
 
 @final
@@ -38,9 +38,9 @@ class Pipeline:
     answers, what has become of each message (RFC 5321 section 3.3, RFC 2920, RFC 3030).
 
     A driver writes what it pulls, feeds `replies` with what it reads, and then calls receive().
-    Messages are settled in the order in which they were pushed.
+    Messages are completed in the order in which they were pushed.
 
-    gear: a transaction.Gear. lmtp: one reply per recipient after the content (RFC 2033). strict: a
+    mode: a transaction.Mode. lmtp: one reply per recipient after the content (RFC 2033). strict: a
     reply that RFC 5321 does not allow is a failure, and refused transactions are reset. Without
     strict, one message is sent and its replies are reported as they are, as smtplib does. large:
     content of more bytes waits for the replies to RCPT.
@@ -51,19 +51,19 @@ class Pipeline:
     command at a time: if the message is then accepted, the step was to blame. doubts: how many such
     refusals are open; without strict they stay open, for the caller to examine.
 
-    failure: why the connection can no longer be used, or None. octets: the size of all messages
-    that are not settled; len() is their number. booked: how many replies there were.
+    failure: why the connection can no longer be used, or None. byte_count: the size of all messages
+    that are not completed; len() is their number. booked: how many replies there were.
     """
 
     strict: bool
     failure: Exception | None
-    octets: int
+    byte_count: int
     booked: int
 
     def __new__(
         cls,
         replies: ReplyBuffer,
-        gear: int,
+        mode: int,
         lmtp: bool,
         strict: bool,
         proof: int,
@@ -84,7 +84,7 @@ class Pipeline:
         """Take over what other connections to the server have shown. This raises proof and lowers
         limit, never the reverse. Raises ValueError for anything but a transaction.Step."""
 
-    def release(self, content: Content | None = None, /) -> None:
+    def send_content(self, content: Content | None = None, /) -> None:
         """Send the content that is held. Unless the pipeline is strict, it holds content that the
         server has asked for with 354, and content for BDAT while no message has come through that
         way; want() is 0 meanwhile. For DATA, `content` replaces what is held: that may have been
@@ -112,11 +112,11 @@ class Pipeline:
         """Book the replies that are in the buffer."""
 
     def lose(self, error: Exception, /) -> None:
-        """Settle every message, as the connection is lost or useless."""
+        """Complete every message, as the connection is lost or useless."""
 
     def end_of_stream(self) -> None:
-        """Settle every message, as the server has closed the connection. Unless strict, first book
-        a last reply that has no line end."""
+        """Complete every message, as the server has closed the connection. Unless strict, first
+        book a last reply that has no line end."""
 
-    def take(self) -> list[Settled]:
-        """Return the messages that were settled since the last call, in order."""
+    def take(self) -> list[Completed]:
+        """Return the messages that were completed since the last call, in order."""

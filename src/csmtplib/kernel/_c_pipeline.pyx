@@ -19,9 +19,9 @@ from ._c cimport (
     csmtp_body_finish,
     csmtp_body_growth,
     csmtp_body_init,
-    csmtp_body_survey,
-    csmtp_body_survey_add,
-    csmtp_body_survey_init,
+    csmtp_body_scan,
+    csmtp_body_scan_add,
+    csmtp_body_scan_init,
     encoded_chunk,
 )
 from .errors import (
@@ -56,7 +56,7 @@ cdef class Content:
         # Everything happens here and not in __init__: once others can see it, it never changes.
         self._owners = []
         self._chunks = NULL
-        self._chunk_count = self.octets = self.size = self.longest_line = 0
+        self._chunk_count = self.byte_count = self.size = self.longest_line = 0
         self.has_nul = self.has_8bit = False
         cdef list whole = [buffers] if type(buffers) is bytes else list(buffers)
         cdef Py_ssize_t text
@@ -68,11 +68,11 @@ cdef class Content:
         else:
             for buffer in whole:
                 self._add(as_bytes(buffer))
-        text = self.octets
+        text = self.byte_count
         self._add(end)
         # The server may have the whole message from here on: the first byte of what may end it, or
         # the last byte of a chunk whose size BDAT has announced.
-        self.terminator = text if dots else <Py_ssize_t>self.octets - 1
+        self.terminator = text if dots else <Py_ssize_t>self.byte_count - 1
 
     def __dealloc__(self):
         free(self._chunks)
@@ -81,35 +81,35 @@ cdef class Content:
         cdef size_t count = PyBytes_GET_SIZE(chunk)
         if count > 0:
             self._owners.append(chunk)
-            self._chunks[self._chunk_count].octets = <const uint8_t *>PyBytes_AS_STRING(chunk)
+            self._chunks[self._chunk_count].bytes = <const uint8_t *>PyBytes_AS_STRING(chunk)
             self._chunks[self._chunk_count].count = count
             self._chunk_count += 1
-            self.octets += count
+            self.byte_count += count
         return 0
 
     cdef bytes _encode(self, list buffers, bint dots):
         cdef csmtp_body body, lines
-        cdef csmtp_body_survey found
+        cdef csmtp_body_scan found
         cdef uint8_t end[5]
         cdef size_t count
-        cdef const uint8_t *octets
+        cdef const uint8_t *data
         cdef bytes chunk, sent
         csmtp_body_init(&body, CSMTP_BODY_CRLF | (CSMTP_BODY_DOTS if dots else 0))
         csmtp_body_init(&lines, CSMTP_BODY_CRLF)
-        csmtp_body_survey_init(&found)
+        csmtp_body_scan_init(&found)
         for buffer in buffers:
             chunk = as_bytes(buffer)
-            octets = <const uint8_t *>PyBytes_AS_STRING(chunk)
+            data = <const uint8_t *>PyBytes_AS_STRING(chunk)
             count = PyBytes_GET_SIZE(chunk)
             if count == 0:
                 continue
-            csmtp_body_survey_add(&found, octets, count)
+            csmtp_body_scan_add(&found, data, count)
             sent = encoded_chunk(&body, chunk)
             # The dots that are added do not count (RFC 1870 section 5).
             self.size += count
             if sent is not chunk:
-                self.size += csmtp_body_growth(&lines, octets, count)
-            lines.last = octets[count - 1]
+                self.size += csmtp_body_growth(&lines, data, count)
+            lines.last = data[count - 1]
             self._add(sent)
         self.longest_line = found.longest_line
         self.has_nul = found.has_nul
@@ -124,16 +124,16 @@ cdef class Pipeline:
     """The transactions of one connection, without I/O."""
 
     def __cinit__(
-        self, ReplyBuffer replies not None, int gear, bint lmtp, bint strict, int proof,
+        self, ReplyBuffer replies not None, int mode, bint lmtp, bint strict, int proof,
         size_t large, /
     ):
-        if not 0 <= gear <= 2 or not 0 <= proof <= CSMTP_NEXT:
-            raise ValueError(f"invalid gear or step: {gear}, {proof}")
+        if not 0 <= mode <= 2 or not 0 <= proof <= CSMTP_NEXT:
+            raise ValueError(f"invalid mode or step: {mode}, {proof}")
         self._replies = replies
         self._failure = None
         self._pulled = 0
         csmtp_pipeline_init(
-            &self.table, &replies._receive, <csmtp_gear>gear, lmtp, strict, <csmtp_step>proof, large
+            &self.table, &replies._receive, <csmtp_mode>mode, lmtp, strict, <csmtp_step>proof, large
         )
 
     def __dealloc__(self):
@@ -187,11 +187,11 @@ cdef class Pipeline:
         self._replies.release()
 
     @property
-    def octets(self):
+    def byte_count(self):
         self._replies.acquire()
-        cdef size_t octets = self.table.octets
+        cdef size_t byte_count = self.table.byte_count
         self._replies.release()
-        return octets
+        return byte_count
 
     @property
     def booked(self):
@@ -218,7 +218,7 @@ cdef class Pipeline:
             for line in lines:
                 if line is None:
                     raise TypeError("expected bytes for a command, not None")
-                chunks[number].octets = <const uint8_t *>PyBytes_AS_STRING(line)
+                chunks[number].bytes = <const uint8_t *>PyBytes_AS_STRING(line)
                 chunks[number].count = PyBytes_GET_SIZE(line)
                 number += 1
             self._replies.acquire()
@@ -236,7 +236,7 @@ cdef class Pipeline:
             if chunks != few:
                 free(chunks)
 
-    def release(self, Content content=None, /):
+    def send_content(self, Content content=None, /):
         cdef void *owner = <void *>content
         cdef bint is_held = True
         self._replies.acquire()
@@ -247,7 +247,7 @@ cdef class Pipeline:
             if is_held:
                 Py_INCREF(content)
         if is_held:
-            csmtp_pipeline_release(&self.table)
+            csmtp_pipeline_send_content(&self.table)
         self._replies.release()
         if not is_held:
             raise ValueError(NOTHING_HELD)
@@ -278,16 +278,16 @@ cdef class Pipeline:
         if self._pulled > 0:
             limit = min(limit, self._pulled)
         cdef size_t count = csmtp_pipeline_gather(&self.table, chunks, GATHERED_CHUNKS, limit)
-        cdef size_t octets = 0, number
+        cdef size_t byte_count = 0, number
         for number in range(count):
-            octets += chunks[number].count
-        self._pulled = octets
-        pulled = PyBytes_FromStringAndSize(NULL, octets)
+            byte_count += chunks[number].count
+        self._pulled = byte_count
+        pulled = PyBytes_FromStringAndSize(NULL, byte_count)
         cdef char *out = PyBytes_AS_STRING(pulled)
         for number in range(count):
-            memcpy(out, chunks[number].octets, chunks[number].count)
+            memcpy(out, chunks[number].bytes, chunks[number].count)
             out += chunks[number].count
-        csmtp_pipeline_hand(&self.table, octets)
+        csmtp_pipeline_hand(&self.table, byte_count)
         return pulled
 
     def wrote(self, size_t count, /):
@@ -387,8 +387,8 @@ cdef class Pipeline:
             self._replies.release()
 
     cdef list _take(self):
-        cdef list settled = []
-        cdef const csmtp_message *message = csmtp_pipeline_settled(&self.table)
+        cdef list completed = []
+        cdef const csmtp_message *message = csmtp_pipeline_completed(&self.table)
         cdef size_t index
         cdef dict own_replies
         while message != NULL:
@@ -403,10 +403,10 @@ cdef class Pipeline:
             reply = None
             if message.stage > CSMTP_IN_DOUBT and message.own_replies < message.recipient_count:
                 reply = self._reply(&message.reply)
-            settled.append((<object>message.tag, <int>message.stage, reply, own_replies))
+            completed.append((<object>message.tag, <int>message.stage, reply, own_replies))
             csmtp_pipeline_drop(&self.table, _release)
-            message = csmtp_pipeline_settled(&self.table)
-        return settled
+            message = csmtp_pipeline_completed(&self.table)
+        return completed
 
     cdef tuple _reply(self, const csmtp_stored_reply *reply):
         text = PyBytes_FromStringAndSize(<char *>self.table.texts + reply.text, reply.text_count)

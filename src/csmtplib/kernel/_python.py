@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .transaction import Octets
+    from .transaction import BytesLike
 
 
 # The start of a line: its code, and "-" if another line follows.
@@ -28,10 +28,10 @@ class ReplyBuffer:
 
     __slots__ = (
         "_code",
+        "_data",
         "_line",
         "_max_line",
         "_max_reply",
-        "_octets",
         "_searched",
         "_shorter_cap",
         "_start",
@@ -41,7 +41,7 @@ class ReplyBuffer:
         self._max_line = max_line
         self._max_reply = max_reply
         self._shorter_cap = min(max_line, max_reply)
-        self._octets = b""
+        self._data = b""
         self._start = 0
         self._restart()
 
@@ -51,29 +51,29 @@ class ReplyBuffer:
         self._code: bytes | None = None
 
     def __len__(self) -> int:
-        return len(self._octets) - self._start
+        return len(self._data) - self._start
 
-    def feed(self, octets: Octets, /) -> None:
-        if type(octets) is not bytes:
-            octets = _as_bytes(octets)
+    def feed(self, data: BytesLike, /) -> None:
+        if type(data) is not bytes:
+            data = _as_bytes(data)
         read = self._start
-        if read == len(self._octets):
-            self._octets = octets
+        if read == len(self._data):
+            self._data = data
         else:
-            self._octets = self._octets[read:] + octets
+            self._data = self._data[read:] + data
         if read:
             self._start = 0
             self._line -= read
             self._searched -= read
 
     def end_of_stream(self) -> bool:
-        if not len(self) or self._octets.endswith(b"\n"):
+        if not len(self) or self._data.endswith(b"\n"):
             return False
         self.feed(b"\n")
         return True
 
     def peek(self, count: int, /) -> bytes:
-        return self._octets[self._start : self._start + max(count, 0)]
+        return self._data[self._start : self._start + max(count, 0)]
 
     def take(self, count: int, /) -> bytes:
         taken = self.peek(count)
@@ -82,45 +82,41 @@ class ReplyBuffer:
         return taken
 
     def readline(self, limit: int = -1, /) -> bytes | None:
-        stop = len(self._octets) if limit < 0 else self._start + limit
-        newline = self._octets.find(b"\n", self._start, stop)
+        stop = len(self._data) if limit < 0 else self._start + limit
+        newline = self._data.find(b"\n", self._start, stop)
         if newline >= 0:
             return self.take(newline + 1 - self._start)
         return self.take(limit) if 0 <= limit <= len(self) else None
 
     def reply(self) -> tuple[int, bytes] | None:
-        octets, start = self._octets, self._start
-        if self._searched == len(octets):
+        data, start = self._data, self._start
+        if self._searched == len(data):
             return None
         if self._searched == start:
             # Most replies come in one piece and one line, too short to reach any cap.
-            end = octets.find(b"\n", start) + 1
-            code = octets[start : start + 3]
-            if (
-                0 < end - start <= self._shorter_cap
-                and code.isdigit()
-                and octets[start + 3] == 0x20
-            ):
+            end = data.find(b"\n", start) + 1
+            code = data[start : start + 3]
+            if 0 < end - start <= self._shorter_cap and code.isdigit() and data[start + 3] == 0x20:
                 self._start = self._line = self._searched = end
-                return int(code), octets[start + 4 : end].strip(_STRIPPED)
-            if (whole := _REPLY.match(octets, start)) and len(whole[0]) <= self._shorter_cap:
+                return int(code), data[start + 4 : end].strip(_STRIPPED)
+            if (whole := _REPLY.match(data, start)) and len(whole[0]) <= self._shorter_cap:
                 self._start = self._line = self._searched = whole.end()
                 return int(whole[1]), _joined(whole[0])
         return self._reply_by_lines()
 
     def _reply_by_lines(self) -> tuple[int, bytes] | None:
-        octets, start = self._octets, self._start
+        data, start = self._data, self._start
         while True:
             line_cap, reply_cap = self._line + self._max_line, start + self._max_reply
             cap = min(line_cap, reply_cap)
-            after = octets.find(b"\n", self._searched, cap) + 1
-            if not after and len(octets) > cap:
+            after = data.find(b"\n", self._searched, cap) + 1
+            if not after and len(data) > cap:
                 what = "Line" if line_cap <= reply_cap else "Reply"
                 raise ReplyTooLong(f"{what} too long.", self.take(cap - start))
-            self._searched = after or len(octets)
+            self._searched = after or len(data)
             if not after:
                 return None
-            line = _LINE.match(octets, self._line)
+            line = _LINE.match(data, self._line)
             if line is None:
                 reply = self.take(after - start)
                 return unreadable_code(reply, _joined(reply))
@@ -138,16 +134,16 @@ def _joined(reply: bytes) -> bytes:
     return b"\n".join([line[4:].strip(_STRIPPED) for line in reply[:-1].split(b"\n")])
 
 
-def _as_bytes(octets: Octets) -> bytes:
-    return octets if type(octets) is bytes else bytes(memoryview(octets))
+def _as_bytes(data: BytesLike) -> bytes:
+    return data if type(data) is bytes else bytes(memoryview(data))
 
 
 def fix_eols(text: str, /) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n")
 
 
-def quote_periods(octets: Octets, /) -> bytes:
-    quoted = _as_bytes(octets).replace(b"\n.", b"\n..")
+def quote_periods(data: BytesLike, /) -> bytes:
+    quoted = _as_bytes(data).replace(b"\n.", b"\n..")
     return b"." + quoted if quoted.startswith(b".") else quoted
 
 
@@ -161,8 +157,8 @@ class BodyEncoder:
         self._at_line_start = True
         self._owes_lf = False
 
-    def encode(self, octets: Octets, /) -> bytes:
-        chunk = _as_bytes(octets)
+    def encode(self, data: BytesLike, /) -> bytes:
+        chunk = _as_bytes(data)
         if not chunk:
             return b""
         owed = b""
@@ -192,8 +188,8 @@ class BodyEncoder:
         return end
 
 
-def survey(octets: Octets, /) -> tuple[int, bool, bool]:
-    body = _as_bytes(octets)
+def scan(data: BytesLike, /) -> tuple[int, bool, bool]:
+    body = _as_bytes(data)
     longest_line = max(map(len, body.replace(b"\r", b"\n").split(b"\n")))
     return longest_line, b"\0" in body, not body.isascii()
 

@@ -11,7 +11,7 @@ from .errors import (
     SessionClosed,
     unexpected,
 )
-from .transaction import CHUNKED, CONTENT, DATA, FLIGHT, IN_DOUBT, LOST, MAIL, RCPT, is_success
+from .transaction import CHUNKING, CONTENT, DATA, FLIGHT, IN_DOUBT, LOST, MAIL, RCPT, is_success
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,13 +30,13 @@ class Answers(Sending):
     def __init__(
         self,
         replies: ReplyBuffer,
-        gear: int,
+        mode: int,
         lmtp: bool,
         strict: bool,
         proof: int,
         large: int,
     ) -> None:
-        super().__init__(gear, lmtp, strict, proof, large)
+        super().__init__(mode, lmtp, strict, proof, large)
         self._replies = replies
         self._reset_refused = False  # the last reply was 554 to RSET
 
@@ -82,7 +82,7 @@ class Answers(Sending):
         if code == 421:
             self._close(code, text)
         elif self.failure is None:
-            self._settle_answered()
+            self._complete_answered()
 
     def _refuse_surplus(self) -> None:
         """Fail if the buffer holds the beginning of a reply that answers nothing: it would be taken
@@ -117,8 +117,8 @@ class Answers(Sending):
         if kind != CONTENT or due <= self._written:
             return False
         assert message is not None
-        count = message.content.octets
-        if self._gear == CHUNKED:
+        count = message.content.byte_count
+        if self._mode == CHUNKING:
             count += len(b"BDAT %d LAST\r\n" % count)
         return self._written > due - count
 
@@ -145,7 +145,7 @@ class Answers(Sending):
 
     def _is_bdat_unknown(self, message: Message, code: int) -> bool:
         """Whether this is how a server answers BDAT that does not know the command at all."""
-        is_unproved = self._gear == CHUNKED and self._steps.proof < FLIGHT
+        is_unproved = self._mode == CHUNKING and self._steps.proof < FLIGHT
         return is_unproved and message.answered == message.recipients and code in _UNKNOWN_COMMAND
 
     def _is_accepted(self, command: int, code: int) -> bool:

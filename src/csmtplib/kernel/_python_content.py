@@ -8,16 +8,24 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .transaction import Octets
+    from .transaction import BytesLike
 
 
 class Content:
     """The bytes of one message, as they are sent."""
 
-    __slots__ = ("chunks", "has_8bit", "has_nul", "longest_line", "octets", "size", "terminator")
+    __slots__ = (
+        "byte_count",
+        "chunks",
+        "has_8bit",
+        "has_nul",
+        "longest_line",
+        "size",
+        "terminator",
+    )
 
     def __init__(
-        self, buffers: bytes | Iterable[Octets], dots: bool, end: bytes | None = None, /
+        self, buffers: bytes | Iterable[BytesLike], dots: bool, end: bytes | None = None, /
     ) -> None:
         self.chunks: list[bytes] = []
         self.size = 0
@@ -30,10 +38,10 @@ class Content:
         else:
             self.chunks.extend(whole)
         text = sum(map(len, self.chunks))
-        self.octets = text + len(end)
+        self.byte_count = text + len(end)
         # The server may have the whole message from here on: the first byte of what may end it, or
         # the last byte of a chunk whose size BDAT has announced.
-        self.terminator = text if dots else self.octets - 1
+        self.terminator = text if dots else self.byte_count - 1
         if end:
             self.chunks.append(end)
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ._python_content import Content
-    from .transaction import Reply, Settled
+    from .transaction import Completed, Reply
 
 
 class Message:
@@ -86,7 +86,7 @@ class Message:
             return True
         return self.answered == self.recipients and not self.accepted
 
-    def outcome(self) -> Settled:
+    def outcome(self) -> Completed:
         """Return what to report of the message, which is done."""
         if len(self.own_replies) == self.recipients:
             stages = {stage for stage, _ in self.own_replies.values()}

@@ -2,7 +2,8 @@
 `_c_pipeline`.
 
 Unlike there, an exception can interrupt it at any bytecode. After that the pipeline can only be
-lost, and its settled messages taken. So a reply is stored before the stage that says there is one.
+lost, and its completed messages taken. So a reply is stored before the stage that says there is
+one.
 
 The code is cut as in csrc/: one message, how early to send, what is sent, what replies mean, and
 here the rest.
@@ -21,7 +22,7 @@ from .errors import (
     ReplyError,
     ResetRefused,
 )
-from .transaction import CHUNKED, NEXT, Gear, Want
+from .transaction import CHUNKING, NEXT, Mode, Want
 
 __all__ = ["Content", "Pipeline"]
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ._python import ReplyBuffer
-    from .transaction import Settled
+    from .transaction import Completed
 
 
 class Pipeline(Answers):
@@ -38,22 +39,22 @@ class Pipeline(Answers):
 
     strict: bool
     failure: Exception | None
-    octets: int
+    byte_count: int
     booked: int
 
     def __init__(
         self,
         replies: ReplyBuffer,
-        gear: int,
+        mode: int,
         lmtp: bool,
         strict: bool,
         proof: int,
         large: int,
         /,
     ) -> None:
-        if gear not in range(len(Gear)) or proof not in range(NEXT + 1):
-            raise ValueError(f"invalid gear or step: {gear}, {proof}")
-        super().__init__(replies, gear, lmtp, strict, proof, large)
+        if mode not in range(len(Mode)) or proof not in range(NEXT + 1):
+            raise ValueError(f"invalid mode or step: {mode}, {proof}")
+        super().__init__(replies, mode, lmtp, strict, proof, large)
         self._pulled = 0
 
     @property
@@ -76,22 +77,22 @@ class Pipeline(Answers):
             raise ValueError(TOO_FEW_COMMANDS)
         message = Message(tag, commands, content)
         self._messages.append(message)
-        self.octets += content.octets
+        self.byte_count += content.byte_count
         if self.failure is None:
             self._unsent.append(message)
             self._advance()
         else:
-            self._settle_all(in_doubt=False)
+            self._complete_all(in_doubt=False)
 
-    def release(self, content: Content | None = None, /) -> None:
+    def send_content(self, content: Content | None = None, /) -> None:
         if content is not None:
             # BDAT has announced the size.
             message = self._next_message()
-            if message is None or not self._is_held(message) or self._gear == CHUNKED:
+            if message is None or not self._is_held(message) or self._mode == CHUNKING:
                 raise ValueError(NOTHING_HELD)
             if len(content.chunks) > len(message.content.chunks):
                 raise ValueError(NOTHING_HELD)
-            self.octets += content.octets - message.content.octets
+            self.byte_count += content.byte_count - message.content.byte_count
             message.content = content
         self._held = False
         if self.failure is None:
@@ -161,7 +162,7 @@ class Pipeline(Answers):
         if self.failure is not None:
             if self._messages:
                 # An exception interrupted _fail().
-                self._settle_all(in_doubt=True)
+                self._complete_all(in_doubt=True)
         elif self._reset_refused and isinstance(error, END_OF_CONNECTION):
             self._fail(ResetRefused(), in_doubt=False)
         else:
@@ -172,6 +173,6 @@ class Pipeline(Answers):
             self.receive()
         self.lose(EOFError("the server closed the connection"))
 
-    def take(self) -> list[Settled]:
-        settled, self._settled = self._settled, []
-        return settled
+    def take(self) -> list[Completed]:
+        completed, self._completed = self._completed, []
+        return completed

@@ -6,7 +6,8 @@ from collections import deque
 
 from ._python_steps import Steps
 from .transaction import (
-    CHUNKED,
+    ALONE,
+    CHUNKING,
     CONTENT,
     DATA,
     FLIGHT,
@@ -15,7 +16,6 @@ from .transaction import (
     MAIL,
     NEXT,
     RCPT,
-    SEQUENTIAL,
     WHOLE,
     Phase,
 )
@@ -23,7 +23,7 @@ from .transaction import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._python_message import Message
-    from .transaction import Settled
+    from .transaction import Completed
 
 # Commands that decide nothing about a message, in addition to transaction.Stage.
 RSET, LONE_DOT, PROBE = -1, -2, -3
@@ -33,22 +33,22 @@ PART_START, PART_MAIL, PART_RCPT, PART_DATA, PART_CONTENT = range(5)
 
 
 class Sending:
-    def __init__(self, gear: int, lmtp: bool, strict: bool, proof: int, large: int) -> None:
+    def __init__(self, mode: int, lmtp: bool, strict: bool, proof: int, large: int) -> None:
         self.strict = strict
-        self._gear = gear
+        self._mode = mode
         self._lmtp = lmtp
         self._large = large
-        self._steps = Steps(gear, lmtp, strict, proof)
-        self._held = not strict and not (gear == CHUNKED and proof > SEQUENTIAL)
+        self._steps = Steps(mode, lmtp, strict, proof)
+        self._held = not strict and not (mode == CHUNKING and proof > ALONE)
         self.failure: Exception | None = None
         self._failed_in: int = Phase.BLOCK
-        self.octets = 0
+        self.byte_count = 0
         self.booked = 0
         self._messages: deque[Message] = deque()
         self._unsent: deque[Message] = deque()
         self._current: Message | None = None  # the one being sent
         self._retry: Message | None = None  # the first of all, if it is sent again
-        self._settled: list[Settled] = []
+        self._completed: list[Completed] = []
         self._segments: deque[bytes | memoryview] = deque()
         # How many bytes have to be written before the reply can be the answer, the command that it
         # answers, its message, the index of the recipient.
@@ -69,15 +69,13 @@ class Sending:
             return Phase.DATA
         if kind == PROBE:
             return Phase.PROBE
-        if kind == MAIL and message is not None and message.sent_early and self._gear != CHUNKED:
+        if kind == MAIL and message is not None and message.sent_early and self._mode != CHUNKING:
             return Phase.EARLY
         return Phase.CONTENT if kind in (CONTENT, LONE_DOT) else Phase.COMMAND
 
-    def _send(
-        self, octets: bytes, kind: int, message: Message | None = None, index: int = 0
-    ) -> None:
-        self._segments.append(octets)
-        self._emitted += len(octets)
+    def _send(self, data: bytes, kind: int, message: Message | None = None, index: int = 0) -> None:
+        self._segments.append(data)
+        self._emitted += len(data)
         self._expect(kind, message, index)
 
     def _expect(self, kind: int, message: Message | None, index: int) -> None:
@@ -101,7 +99,7 @@ class Sending:
             self._part = PART_START
             self._current = None
             message.sent = True
-            self._settle_answered()
+            self._complete_answered()
 
     def _next_message(self) -> Message | None:
         """Return the message that is being sent, or is next to be sent."""
@@ -117,20 +115,20 @@ class Sending:
         if not self._expected:
             return self._is_held(message)
         steps = self._steps
-        if steps.limit == SEQUENTIAL or message.retried:
+        if steps.limit == ALONE or message.retried:
             return True
         if self._part == PART_START:
             # If an LMTP server sent too few replies to a message, its replies to the next one would
             # be taken for the missing ones.
-            is_large = message.content.octets > self._large
+            is_large = message.content.byte_count > self._large
             may_follow = steps.proof == NEXT or (steps.answers_behind and is_large)
             return not may_follow or self._lmtp or steps.doubts > 0
         if self._part != PART_CONTENT:
             return False
-        return not steps.may_stream() or message.content.octets > self._large
+        return not steps.may_stream() or message.content.byte_count > self._large
 
     def _is_held(self, message: Message) -> bool:
-        is_asked_for = message.data_ok or self._gear == CHUNKED
+        is_asked_for = message.data_ok or self._mode == CHUNKING
         is_content = self._part == PART_CONTENT and bool(message.accepted) and not self._expected
         return self._held and is_content and is_asked_for
 
@@ -152,7 +150,7 @@ class Sending:
             message.in_flight = message.in_flight or bool(self._expected)
             self._send(message.commands[1 + index], RCPT, message, index)
             if self._recipient == message.recipients:
-                self._part = PART_CONTENT if self._gear == CHUNKED else PART_DATA
+                self._part = PART_CONTENT if self._mode == CHUNKING else PART_DATA
         elif message.has_no_recipient() and not message.data_ok:
             if self.strict:
                 # The transaction may still be open.
@@ -169,11 +167,11 @@ class Sending:
 
     def _send_content(self, message: Message) -> None:
         content = message.content
-        if self._gear == CHUNKED:
+        if self._mode == CHUNKING:
             # If BDAT fails, what becomes of the transaction is up to the server (RFC 3030 section
             # 2), and another message must not be sent in it.
             self._must_reset = True
-            command = b"BDAT %d LAST\r\n" % content.octets
+            command = b"BDAT %d LAST\r\n" % content.byte_count
             self._segments.append(command)
             self._emitted += len(command)
         elif not message.accepted:
@@ -184,13 +182,13 @@ class Sending:
         # An empty chunk is complete with its command.
         message.terminator = self._emitted + content.terminator
         self._segments.extend(content.chunks)
-        self._emitted += content.octets
+        self._emitted += content.byte_count
         self._expect(CONTENT, message, 0)
         if self._steps.should_probe(message, message is self._messages[-1]):
             self._send_reset(PROBE)
 
-    def _settle_answered(self) -> None:
-        """Settle the messages at the head that have all their replies, or send one again."""
+    def _complete_answered(self) -> None:
+        """Complete the messages at the head that have all their replies, or send one again."""
         while self._messages and self._messages[0].sent and not self._messages[0].unanswered:
             message = self._messages[0]
             if message.doubted is not None and self.strict:
@@ -200,14 +198,14 @@ class Sending:
                     self._retry = message
                     return
                 self._steps.resolve_doubt(message)
-            self._settle(self._messages.popleft())
+            self._complete(self._messages.popleft())
 
-    def _settle(self, message: Message) -> None:
-        self.octets -= message.content.octets
-        self._settled.append(message.outcome())
+    def _complete(self, message: Message) -> None:
+        self.byte_count -= message.content.byte_count
+        self._completed.append(message.outcome())
 
-    def _settle_all(self, in_doubt: bool) -> None:
-        """Settle all messages; no reply will come any more."""
+    def _complete_all(self, in_doubt: bool) -> None:
+        """Complete all messages; no reply will come any more."""
         left = max(self._written, self._handed)
         while self._messages:
             message = self._messages.popleft()
@@ -222,13 +220,13 @@ class Sending:
                 and left > message.terminator
             ):
                 message.stage = IN_DOUBT
-            self._settle(message)
+            self._complete(message)
 
     def _fail(self, error: Exception, *, in_doubt: bool) -> None:
         self._failed_in = self._phase()
         self.failure = error
         self._steps.restrict(self._limit_after(error))
-        self._settle_all(in_doubt)
+        self._complete_all(in_doubt)
         self._expected.clear()
         self._segments.clear()
         self._unsent.clear()
@@ -242,5 +240,5 @@ class Sending:
         if is_silent and self._failed_in in (Phase.COMMAND, Phase.DATA):
             # The host has answered some commands but not all: some hosts lose commands that follow
             # close behind others.
-            return SEQUENTIAL if self._steps.proof < FLIGHT and self.booked else NEXT
+            return ALONE if self._steps.proof < FLIGHT and self.booked else NEXT
         return NEXT

@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 
 from .transaction import (
-    CHUNKED,
+    ALONE,
+    CHUNKING,
     CONTENT,
     DATA,
     FLIGHT,
@@ -19,9 +20,8 @@ from .transaction import (
     MAIL,
     NEXT,
     RCPT,
-    SEQUENTIAL,
     WHOLE,
-    Gear,
+    Mode,
 )
 
 TYPE_CHECKING = False
@@ -34,14 +34,14 @@ _ENHANCED = re.compile(rb"([45])\.([0-9])\.([0-9]{1,2})")
 
 
 class Steps:
-    __slots__ = ("answers_behind", "doubts", "gear", "limit", "lmtp", "proof", "strict")
+    __slots__ = ("answers_behind", "doubts", "limit", "lmtp", "mode", "proof", "strict")
 
-    def __init__(self, gear: int, lmtp: bool, strict: bool, proof: int) -> None:
-        self.gear = gear
+    def __init__(self, mode: int, lmtp: bool, strict: bool, proof: int) -> None:
+        self.mode = mode
         self.lmtp = lmtp
         self.strict = strict
         self.proof = int(proof)
-        self.limit = int(LAST_STEP[Gear(gear)])
+        self.limit = int(LAST_STEP[Mode(mode)])
         # The number of messages whose refusal may be about sending early.
         self.doubts = 0
         # The host has answered a RSET behind the end of a message.
@@ -61,7 +61,7 @@ class Steps:
         """Note that the host has handled a step."""
         if self.proof < step <= self.limit:
             self.proof = int(step)
-        before_next = WHOLE if self.gear == CHUNKED else FLIGHT
+        before_next = WHOLE if self.mode == CHUNKING else FLIGHT
         if self.answers_behind and self.proof >= before_next and self.limit == NEXT:
             self.proof = int(NEXT)
 
@@ -71,7 +71,7 @@ class Steps:
 
     def may_stream(self) -> bool:
         """Whether whole transactions may be sent without waiting for the replies to RCPT."""
-        return self.gear == CHUNKED and self.limit >= WHOLE and self.proof >= FLIGHT
+        return self.mode == CHUNKING and self.limit >= WHOLE and self.proof >= FLIGHT
 
     def should_probe(self, message: Message, is_last: bool) -> bool:
         """Whether to send a RSET behind a message now, to see whether the host answers what follows
@@ -79,7 +79,7 @@ class Steps:
         # RSET can do no harm there; behind BDAT it has to be sent before the next message anyway.
         if not self.strict or self.lmtp or message.retried or is_last:
             return False
-        if self.gear == CHUNKED and self.proof < FLIGHT:
+        if self.mode == CHUNKING and self.proof < FLIGHT:
             # First the host has to show that it supports BDAT.
             return False
         return self.proof < NEXT == self.limit and not self.answers_behind
@@ -100,7 +100,7 @@ class Steps:
         elif command == CONTENT:
             left_early = message.streamed and not self.lmtp
         is_open = message.doubted is None and not message.retried
-        if left_early and is_open and self.limit > SEQUENTIAL and _is_about_order(command, *reply):
+        if left_early and is_open and self.limit > ALONE and _is_about_order(command, *reply):
             message.doubted = (int(command), reply[0], message.sent_early)
             self.doubts += 1
 
@@ -115,7 +115,7 @@ class Steps:
         self.doubts -= 1
         if not _is_refused_again(message):
             command, _, early = message.doubted
-            limit = WHOLE if early else SEQUENTIAL
+            limit = WHOLE if early else ALONE
             self.restrict(FLIGHT if command == CONTENT else limit)
 
 

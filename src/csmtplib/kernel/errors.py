@@ -25,16 +25,16 @@ class ReplyError(Exception):
     """The bytes at the start of the receive buffer are no usable reply. Nothing more can be read
     from the connection.
 
-    `octets` is what was refused, as far as it was received.
+    `data` is what was refused, as far as it was received.
     """
 
-    def __init__(self, reason: str, octets: bytes) -> None:
-        super().__init__(reason, octets)
+    def __init__(self, reason: str, data: bytes) -> None:
+        super().__init__(reason, data)
         self.reason = reason
-        self.octets = octets
+        self.data = data
 
     def __str__(self) -> str:
-        shown = self.octets if len(self.octets) <= 200 else self.octets[:200] + b"..."
+        shown = self.data if len(self.data) <= 200 else self.data[:200] + b"..."
         return f"{self.reason}: {shown!r}"
 
 

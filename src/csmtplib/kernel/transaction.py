@@ -10,37 +10,37 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    Octets: TypeAlias = Buffer
+    BytesLike: TypeAlias = Buffer
     Reply: TypeAlias = tuple[int, bytes]
 
     # A message that is done: its tag; the stage and the reply that decided for all recipients
     # without a reply of their own; the stages and replies of single recipients, by index. There is
     # no reply for LOST and IN_DOUBT, nor if every recipient has its own.
-    Settled: TypeAlias = tuple[object, int, Reply | None, dict[int, tuple[int, Reply]]]
+    Completed: TypeAlias = tuple[object, int, Reply | None, dict[int, tuple[int, Reply]]]
 
 
-class Gear(IntEnum):
+class Mode(IntEnum):
     """How many commands may be sent before the reply to the first of them."""
 
-    LOCKSTEP = 0  # one
-    PIPELINED = 1  # MAIL, RCPT and DATA (RFC 2920); the next message's follow the content
-    CHUNKED = 2  # whole transactions, with BDAT (RFC 3030)
+    SEQUENTIAL = 0  # one
+    PIPELINING = 1  # MAIL, RCPT and DATA (RFC 2920); the next message's follow the content
+    CHUNKING = 2  # whole transactions, with BDAT (RFC 3030)
 
 
 class Step(IntEnum):
     """How early a command may be sent. A host proves each step before more depends on it."""
 
-    SEQUENTIAL = 0  # after every reply
+    ALONE = 0  # after every reply
     FLIGHT = 1  # with the other commands of its envelope
     WHOLE = 2  # with its whole transaction (BDAT)
     NEXT = 3  # behind the end of the message before it
 
 
-# The last step of each gear.
+# The last step of each mode.
 LAST_STEP = {
-    Gear.LOCKSTEP: Step.SEQUENTIAL,
-    Gear.PIPELINED: Step.NEXT,
-    Gear.CHUNKED: Step.NEXT,
+    Mode.SEQUENTIAL: Step.ALONE,
+    Mode.PIPELINING: Step.NEXT,
+    Mode.CHUNKING: Step.NEXT,
 }
 
 
@@ -83,6 +83,6 @@ def is_success(code: int) -> bool:
 
 # The members as names of the module, as they are needed for every message: before Python 3.12,
 # looking one up in its enumeration takes several times as long.
-LOCKSTEP, PIPELINED, CHUNKED = Gear
+SEQUENTIAL, PIPELINING, CHUNKING = Mode
 LOST, IN_DOUBT, MAIL, RCPT, DATA, CONTENT = Stage
-SEQUENTIAL, FLIGHT, WHOLE, NEXT = Step
+ALONE, FLIGHT, WHOLE, NEXT = Step

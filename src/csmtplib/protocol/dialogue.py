@@ -32,7 +32,7 @@ class Exchange:
     earlier commands may still come, so what was received is no surplus.
     """
 
-    octets: bytes
+    data: bytes
     seconds: float = limits.COMMAND_SECONDS
     is_late: bool = False
 
@@ -152,10 +152,10 @@ class Dialogue:
     def _exchange(self, step: Exchange) -> Operations[Reply]:
         awaits = "" if self._server is None else awaited(step, self._server)
         try:
-            if step.octets:
+            if step.data:
                 if not step.is_late:
                     yield from self._refuse_surplus()
-                yield Send(step.octets, self.seconds(limits.BODY_SECONDS), awaits)
+                yield Send(step.data, self.seconds(limits.BODY_SECONDS), awaits)
             return (yield from self._receive_reply(self.seconds(step.seconds), awaits))
         except OSError as error:
             # ConnectionLost is one, too.
@@ -193,11 +193,11 @@ class Dialogue:
 
 def awaited(step: Exchange, server: Server) -> str:
     """Return what an exchange waits for: it follows "waiting for"."""
-    if not step.octets:
+    if not step.data:
         hint = ""
         if server.tls is not TLS.IMPLICIT and server.unix_path is None:
             hint = f" (if it expects TLS from the start, write smtps://{server})"
         return f"the greeting of {server}{hint}"
     # What follows AUTH is a secret, or an empty line, and has no verb.
-    verb = step.octets.partition(b" ")[0].strip().decode("ascii", "replace")
+    verb = step.data.partition(b" ")[0].strip().decode("ascii", "replace")
     return f"the answer of {server} to {verb if verb in _VERBS else 'AUTH'}"

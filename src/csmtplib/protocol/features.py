@@ -12,7 +12,7 @@ from . import envelope
 # With "_", which host names don't have and hosts do.
 _LABEL = r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)"
 _DOMAIN = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}")
-_MOST_OCTETS = 255
+_MOST_BYTES = 255
 
 ADVICE = (
     "give a domain name in ASCII (xn--... for one with other letters), or an address literal such "
@@ -24,7 +24,7 @@ def is_domain(name: str) -> bool:
     """Return whether a name is a domain name as RFC 5321 section 4.1.2 has it, and no bare
     address."""
     return (
-        len(name) <= _MOST_OCTETS
+        len(name) <= _MOST_BYTES
         and _DOMAIN.fullmatch(name) is not None
         and not name.rpartition(".")[2].isdigit()
     )

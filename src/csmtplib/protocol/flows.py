@@ -17,7 +17,7 @@ from smtplib import (
     SMTPResponseException,
 )
 
-from . import envelope, limits, sasl, switches
+from . import envelope, extension_policy, limits, sasl
 from .dialogue import Close, Exchange, Flow, StartTLS
 from .failures import ConnectionLost, NoGreeting
 from .features import Features, parse_ehlo
@@ -52,7 +52,7 @@ def open_session(server: Server, name: str) -> Flow[Features]:
                 "submission:// or smtps://, or allow it by ?cleartext-auth=yes"
             )
         yield from login(features, server.user, server.password, server.auth)
-    if switches.is_pix(greeting.text):
+    if extension_policy.is_pix(greeting.text):
         features.extensions.pop("pipelining", None)
     return features
 

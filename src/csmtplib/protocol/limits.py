@@ -14,19 +14,19 @@ PROBE_SECONDS = 1.0  # ours: for RSET behind the first message, in addition to t
 EARLY_SECONDS = 30.0  # ours: for MAIL behind a message, when the reply to that is there
 # Both in addition to so many times the longest that the server has taken for any command.
 EARLY_ROUND_TRIPS = 10
-QUIT_SECONDS = 10.0  # ours: every message is settled by then, so there is little to wait for
+QUIT_SECONDS = 10.0  # ours: every message is completed by then, so there is little to wait for
 
-# Octets of one line of a message, its CR LF not counted (RFC 5321 section 4.5.3.1.6).
-MESSAGE_LINE_OCTETS = 998
+# Bytes of one line of a message, its CR LF not counted (RFC 5321 section 4.5.3.1.6).
+MESSAGE_LINE_BYTES = 998
 
-# Octets of a line of a reply, and of a reply with all its lines, line ends counted. RFC 5321 has
+# Bytes of a line of a reply, and of a reply with all its lines, line ends counted. RFC 5321 has
 # 512 for a line and leaves replies open; the stdlib takes lines of this length, and a server that
 # needs more than that for a reply is not answering any more.
-REPLY_LINE_OCTETS = 8192
-REPLY_OCTETS = 65536
+REPLY_LINE_BYTES = 8192
+REPLY_BYTES = 65536
 
-# Octets that are received at once: more than a reply usually has, and a memory page or two.
-RECEIVE_OCTETS = 8192
+# Bytes that are received at once: more than a reply usually has, and a memory page or two.
+RECEIVE_BYTES = 8192
 
 # Challenges of one AUTH exchange. The longest mechanism in use has three.
 AUTH_CHALLENGES = 5
@@ -38,11 +38,11 @@ SCRAM_ITERATIONS = range(4096, 10_000_001)
 # Messages that may be in progress at once on one connection, and so in doubt if it is lost, and
 # their bytes that are held in memory meanwhile.
 MAX_IN_FLIGHT = 100
-IN_FLIGHT_OCTETS = 8 << 20
+IN_FLIGHT_BYTES = 8 << 20
 
-# Octets from which on a message waits for the server to take its recipients: to send it in vain
+# Bytes from which on a message waits for the server to take its recipients: to send it in vain
 # costs more than to wait.
-LARGE_MESSAGE_OCTETS = 1 << 18
+LARGE_MESSAGE_BYTES = 1 << 18
 
 
 # What is said when they have passed.

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    Octets: TypeAlias = bytes | bytearray | memoryview
-    Text: TypeAlias = "str | Octets | Message[Any, Any] | Iterable[Octets]"
+    BytesLike: TypeAlias = bytes | bytearray | memoryview
+    Text: TypeAlias = "str | BytesLike | Message[Any, Any] | Iterable[BytesLike]"
 
     # A message with its envelope, as callers hand it over: a tuple is in the order of MailObject.
     Sendable: TypeAlias = (
@@ -207,7 +207,7 @@ def check_parameters(mail: MailObject) -> None:
     check_kind("dsn", mail.dsn, DSN, "a DSN", optional=True)
 
 
-def buffers_of(msg: Text, *, utf8: bool) -> Sequence[Octets] | bytes:
+def buffers_of(msg: Text, *, utf8: bool) -> Sequence[BytesLike] | bytes:
     """Return the bytes of a message's content, cut anywhere.
 
     utf8: headers may be UTF-8. Raises TypeError for what is no content, UnicodeEncodeError for a
@@ -228,6 +228,6 @@ def buffers_of(msg: Text, *, utf8: bool) -> Sequence[Octets] | bytes:
         if all(isinstance(each, (bytes, bytearray, memoryview)) for each in buffers):
             return buffers
     raise TypeError(
-        "the content of a message is octets, an ASCII str, an email.message.Message or a sequence "
+        "the content of a message is bytes, an ASCII str, an email.message.Message or a sequence "
         f"of buffers, not {type(msg).__name__}"
     )

@@ -90,11 +90,11 @@ def flatten(message: Message[Any, Any], *, utf8: bool) -> bytes:
         policy = policy.clone(utf8=True)
     for part in outgoing.walk():
         _refuse_header_injection(part, policy)
-    with io.BytesIO() as octets:
+    with io.BytesIO() as data:
         # Unmangled: "From " at the start of a line matters to mbox files, not to SMTP.
-        generator = email.generator.BytesGenerator(octets, mangle_from_=False, policy=policy)
+        generator = email.generator.BytesGenerator(data, mangle_from_=False, policy=policy)
         generator.flatten(outgoing)
-        flattened = octets.getvalue()
+        flattened = data.getvalue()
     # What the parser takes for text, it takes no Bcc from.
     if not outgoing.keys() or any(isinstance(each, _CUT_SHORT) for each in outgoing.defects):
         refuse_bcc(flattened)

@@ -164,7 +164,7 @@ class Scram(Mechanism):
         attributes = _scram_attributes(challenge)
         if "e" in attributes:
             raise AuthError(f"the server refuses SCRAM: {attributes['e']}")
-        signature = _scram_octets(attributes, "v")
+        signature = _scram_bytes(attributes, "v")
         if self._verified or not hmac.compare_digest(signature, self._server_signature):
             raise AuthError("the server does not prove that it knows the password (SCRAM v=)")
         self._verified = True
@@ -188,7 +188,7 @@ class Scram(Mechanism):
                 f"{limits.SCRAM_ITERATIONS[0]} to {limits.SCRAM_ITERATIONS[-1]} are accepted"
             )
         salted = hashlib.pbkdf2_hmac(
-            self._hash, self._password, _scram_octets(attributes, "s"), int(count)
+            self._hash, self._password, _scram_bytes(attributes, "s"), int(count)
         )
         client_key = hmac.digest(salted, b"Client Key", self._hash)
         without_proof = f"c=biws,r={nonce}"
@@ -211,14 +211,14 @@ def _scram_attributes(message: bytes) -> dict[str, str]:
     return {field[0]: field[2:] for field in fields}
 
 
-def _scram_octets(attributes: dict[str, str], name: str) -> bytes:
+def _scram_bytes(attributes: dict[str, str], name: str) -> bytes:
     try:
-        octets = base64.b64decode(attributes[name], validate=True)
+        data = base64.b64decode(attributes[name], validate=True)
     except (KeyError, ValueError):
-        octets = b""
-    if not octets:
+        data = b""
+    if not data:
         raise AuthError(f"a SCRAM message without a valid {name}=")
-    return octets
+    return data
 
 
 def _saslprep(text: str) -> str:

@@ -25,7 +25,7 @@ class TLS(Enum):
     NEVER = "never"
     IF_OFFERED = "if offered"  # by STARTTLS
     REQUIRED = "required"  # by STARTTLS
-    IMPLICIT = "implicit"  # from the first octet on
+    IMPLICIT = "implicit"  # from the first byte on
 
 
 @dataclass(frozen=True)

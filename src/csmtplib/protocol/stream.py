@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..kernel.transaction import SEQUENTIAL, Want
+from ..kernel.transaction import ALONE, Want
 from .dialogue import Exchange
 from .failures import ConnectionLost
 from .features import parse_ehlo
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from ..kernel import ReplyBuffer
     from .dialogue import Flow
+    from .extension_policy import Policy
     from .features import Features
-    from .switches import Policy
 
 # Seconds for which messages that come quickly wait for each other, to leave in one write.
 _GATHER = 0.001
@@ -57,7 +57,7 @@ class Stream:
         self.submission = Submission(
             replies,
             features,
-            policy.gear_for_stream(self._offered, chunking=chunking),
+            policy.mode_for_stream(self._offered, chunking=chunking),
             lmtp=lmtp,
             host=policy.host,
             max_in_flight=max_in_flight,
@@ -77,7 +77,7 @@ class Stream:
         pipeline = self.submission.pipeline
         return bool(
             is_slow
-            or pipeline.proof == SEQUENTIAL
+            or pipeline.proof == ALONE
             # Where they come quickly, they leave together, if they may.
             or (waited > _GATHER and pipeline.want() & Want.WRITE)
         )
@@ -121,7 +121,7 @@ class Stream:
             if not _lists_extensions(*reply):
                 submission.abandon()
                 return
-        submission.renew(self._policy.best_gear(self._offered, chunking=self._chunking))
+        submission.renew(self._policy.best_mode(self._offered, chunking=self._chunking))
 
 
 def _lists_extensions(code: int, text: bytes) -> bool:

@@ -10,9 +10,10 @@ from smtplib import SMTPNotSupportedError
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .. import kernel
-from ..kernel.transaction import CHUNKED, IN_DOUBT, LOST, MAIL, NEXT, RCPT, Gear, Phase
+from ..kernel.transaction import CHUNKING, IN_DOUBT, LOST, MAIL, NEXT, RCPT, Mode, Phase
 from . import envelope, limits
 from .arguments import check_kind
+from .extension_policy import Host
 from .failures import describe
 from .features import Features
 from .mail_object import (
@@ -26,7 +27,6 @@ from .mail_object import (
 )
 from .outcome import State, is_too_many_recipients
 from .result import Result
-from .switches import Host
 
 if TYPE_CHECKING:
     from .result import Others, Part
@@ -56,7 +56,7 @@ class _Message:
         """Encode a mail object for a server; after that nothing about it can be wrong on this side.
 
         Raises Unsendable for control characters in the envelope, NUL and lines of more than 998
-        octets in the message, and one that is larger than the server takes; SMTPNotSupportedError
+        bytes in the message, and one that is larger than the server takes; SMTPNotSupportedError
         for addresses that need SMTPUTF8 if the server lacks it; and what mail_object.buffers_of()
         raises.
         """
@@ -80,16 +80,16 @@ class _Message:
         buffers = buffers_of(msg, utf8=utf8)
         self.content = content = kernel.Content(buffers, dots)
         if content.has_nul:
-            raise Unsendable("the message holds a NUL octet, which SMTP does not carry")
-        if content.longest_line > limits.MESSAGE_LINE_OCTETS:
+            raise Unsendable("the message holds a NUL byte, which SMTP does not carry")
+        if content.longest_line > limits.MESSAGE_LINE_BYTES:
             raise Unsendable(
                 f"line {_first_long_line(buffers)} of the message is longer than "
-                f"{limits.MESSAGE_LINE_OCTETS} octets (RFC 5321 section 4.5.3.1.6): encode its "
+                f"{limits.MESSAGE_LINE_BYTES} bytes (RFC 5321 section 4.5.3.1.6): encode its "
                 "part as quoted-printable or base64"
             )
         if offer.size_limit is not None and content.size > offer.size_limit:
             raise Unsendable(
-                f"the message has {content.size} octets, and the server takes {offer.size_limit}"
+                f"the message has {content.size} bytes, and the server takes {offer.size_limit}"
             )
         try:
             self.commands = _commands(mail, recipients, offer, content, utf8=utf8)
@@ -120,7 +120,7 @@ class Submission:
         self,
         replies: kernel.ReplyBuffer,
         features: Features,
-        gear: Gear,
+        mode: Mode,
         *,
         lmtp: bool,
         host: Host,
@@ -136,7 +136,7 @@ class Submission:
         self._host = host
         self._can_renew = can_renew
         self._left_over: list[_Tag] = []  # that the next pipeline is to send
-        self._begin(gear)
+        self._begin(mode)
         self._offer = _Offer(features)
         self._max_in_flight = max_in_flight
         self._transactions_left = features.limit("MAILMAX")
@@ -144,16 +144,16 @@ class Submission:
         # Whether the connection was lost by a step that the server turned out not to stand.
         self.is_step_to_blame = False
 
-    def _begin(self, gear: Gear) -> None:
-        self.gear = gear
-        self._dots = gear != CHUNKED
+    def _begin(self, mode: Mode) -> None:
+        self.mode = mode
+        self._dots = mode != CHUNKING
         self.pipeline = kernel.Pipeline(
             self._replies,
-            gear,
+            mode,
             self._lmtp,
             True,
-            self._host.proof(gear),
-            limits.LARGE_MESSAGE_OCTETS,
+            self._host.proof(mode),
+            limits.LARGE_MESSAGE_BYTES,
         )
         self._has_told_failure = False
         self._take_over()
@@ -162,7 +162,7 @@ class Submission:
         """Pass on to the pipeline what other connections have shown."""
         pipeline, host = self.pipeline, self._host
         self._version = host.version
-        pipeline.learn(host.proof(self.gear), host.limit(self.gear))
+        pipeline.learn(host.proof(self.mode), host.limit(self.mode))
         self._proof, self._limit = pipeline.proof, pipeline.limit
 
     def _exchange(self) -> None:
@@ -172,7 +172,7 @@ class Submission:
         has_shown = pipeline.proof != self._proof or pipeline.limit != self._limit
         if has_shown or (has_failed and not self._has_told_failure):
             self.is_step_to_blame = has_failed and pipeline.limit < self._limit
-            host.learn(self.gear, pipeline)
+            host.learn(self.mode, pipeline)
             self._proof, self._limit = pipeline.proof, pipeline.limit
             self._has_told_failure = has_failed
         if host.version != self._version:
@@ -183,7 +183,7 @@ class Submission:
         return len(self._messages)
 
     def room(self) -> float:
-        """Return how many messages can be added now, while IN_FLIGHT_OCTETS are not exceeded."""
+        """Return how many messages can be added now, while IN_FLIGHT_BYTES are not exceeded."""
         if not self.has_room():
             return 0
         room = self._max_in_flight - len(self._messages)
@@ -194,17 +194,17 @@ class Submission:
         """Return whether another message can be added now."""
         return (
             len(self._messages) < self._max_in_flight
-            and self.pipeline.octets < limits.IN_FLIGHT_OCTETS
+            and self.pipeline.byte_count < limits.IN_FLIGHT_BYTES
             and self._transactions_left != 0
             and self.pipeline.failure is None
-            and not (self.gear == CHUNKED and self._limit < NEXT)  # is_outdated, at every message
+            and not (self.mode == CHUNKING and self._limit < NEXT)  # is_outdated, at every message
         )
 
     @property
     def is_outdated(self) -> bool:
-        """Whether the server does not stand what the gear is for: another gear is better, for which
+        """Whether the server does not stand what the mode is for: another mode is better, for which
         another pipeline is needed."""
-        return self.gear == CHUNKED and self._limit < NEXT
+        return self.mode == CHUNKING and self._limit < NEXT
 
     @property
     def must_renew(self) -> bool:
@@ -223,11 +223,11 @@ class Submission:
         failure = self.pipeline.failure
         return isinstance(failure, TimeoutError) and self.pipeline.phase() == Phase.PROBE
 
-    def renew(self, gear: Gear) -> None:
+    def renew(self, mode: Mode) -> None:
         """Go on with another pipeline on the same connection: nothing is in progress there, and
         nothing is to be read."""
         was_dotted = self._dots
-        self._begin(gear)
+        self._begin(mode)
         left_over, self._left_over = self._left_over, []
         for tag in left_over:
             message, indices = tag if isinstance(tag, tuple) else (tag, None)
@@ -446,5 +446,5 @@ def _first_long_line(buffers: Any) -> int:
     text = buffers if isinstance(buffers, bytes) else b"".join(buffers)
     lines = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
     return next(
-        number for number, line in enumerate(lines, 1) if len(line) > limits.MESSAGE_LINE_OCTETS
+        number for number, line in enumerate(lines, 1) if len(line) > limits.MESSAGE_LINE_BYTES
     )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TypeAlias
 
-    from ..kernel.transaction import Reply, Settled
+    from ..kernel.transaction import Completed, Reply
 
     Refusals: TypeAlias = dict[str, Reply]
 
@@ -91,7 +91,7 @@ class Verdict:
 
 
 def judge(
-    completed: Settled,
+    completed: Completed,
     failure: Exception | None,
     from_addr: str,
     recipients: Sequence[str],
@@ -125,7 +125,7 @@ def judge(
 
 def _judge_failure(
     verdict: Verdict,
-    completed: Settled,
+    completed: Completed,
     failure: Exception,
     from_addr: str,
     recipients: Sequence[str],
@@ -154,7 +154,7 @@ def _judge_failure(
 # LMTP
 
 
-def _replies_to_content(completed: Settled, recipients: Sequence[str]) -> Refusals:
+def _replies_to_content(completed: Completed, recipients: Sequence[str]) -> Refusals:
     _, stage, reply, others = completed
     replies: Refusals = {}
     for index, recipient in enumerate(recipients):

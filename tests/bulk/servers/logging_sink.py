@@ -7,10 +7,10 @@
 It takes every message. For each recipient it appends a line to its log, with the address and the
 message's X-Key, or its Message-ID where there is none, or "-"; only then it says 250. As a program:
 
-    python -m tests.bulk.servers.logging_sink LOGFILE [--chunking] [--lockstep] [--tls CERTIFICATE]
+    python -m tests.bulk.servers.logging_sink LOGFILE [--chunking] [--sequential] [--tls FILE]
 
-It offers CHUNKING with --chunking, and PIPELINING without --lockstep. With --tls it speaks TLS from
-the start, by a PEM file of key and chain. The first line of its output is its port. It ends on
+It offers CHUNKING with --chunking, and PIPELINING without --sequential. With --tls it speaks TLS
+from the start, by a PEM file of key and chain. The first line of its output is its port. It ends on
 SIGTERM, or when its input ends: with whoever started it.
 """
 
@@ -77,7 +77,7 @@ def running_logging_sink(
 
     certificate: chain and key, for TLS.
     """
-    options = ["--chunking"] * chunking + ["--lockstep"] * (not pipelining)
+    options = ["--chunking"] * chunking + ["--sequential"] * (not pipelining)
     if certificate is not None:
         options += ["--tls", str(certificate)]
     process = subprocess.Popen(
@@ -141,13 +141,13 @@ def main(arguments: list[str]) -> int:
         case [*arguments, "--tls", certificate]:
             tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             tls.load_cert_chain(certificate)
-    switches = {"--chunking", "--lockstep"} & {*arguments[1:]}
-    if len(arguments) != 1 + len(switches):
-        usage = "usage: logging_sink LOGFILE [--chunking] [--lockstep] [--tls CERTIFICATE]"
+    flags = {"--chunking", "--sequential"} & {*arguments[1:]}
+    if len(arguments) != 1 + len(flags):
+        usage = "usage: logging_sink LOGFILE [--chunking] [--sequential] [--tls FILE]"
         print(usage, file=sys.stderr)
         return 64
     log = os.open(arguments[0], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    chunking, pipelining = "--chunking" in switches, "--lockstep" not in switches
+    chunking, pipelining = "--chunking" in flags, "--sequential" not in flags
     try:
         session = partial(_LoggingSession, log, chunking=chunking, pipelining=pipelining)
         asyncio.run(_serve(session, tls))

@@ -11,8 +11,8 @@ import asyncio
 import re
 from collections.abc import Callable
 
-LINE_OCTETS = 4096
-MESSAGE_OCTETS = 64 * 1024 * 1024
+LINE_BYTES = 4096
+MESSAGE_BYTES = 64 * 1024 * 1024
 # How long a client may take to close once the session is over.
 CLOSING_SECONDS = 5.0
 
@@ -51,9 +51,9 @@ class Session(asyncio.Protocol):
         """The command line that is answered."""
         self._sender: str | None = None
         self._recipients: list[str] = []
-        self._searched = 0  # octets of the buffer without the end of the content
+        self._searched = 0  # bytes of the buffer without the end of the content
         self._chunks: list[bytes] = []
-        self._chunk_octets = 0
+        self._chunk_bytes = 0
         self._is_last_chunk = False
         self._refusal: str | None = None  # of the chunk that is being read
 
@@ -80,7 +80,7 @@ class Session(asyncio.Protocol):
 
     def end(self, reply: str | None = None) -> None:
         """Says that, and no more; reads on until the client closes, but heeds nothing."""
-        # A close with octets unread would be a reset, and might cost the client the reply.
+        # A close with bytes unread would be a reset, and might cost the client the reply.
         if self.is_over:
             return
         self.is_over = True
@@ -133,7 +133,7 @@ class Session(asyncio.Protocol):
     def _take_command(self, position: int) -> int | None:
         end = self._buffer.find(b"\r\n", position)
         if end < 0:
-            if len(self._buffer) - position > LINE_OCTETS:
+            if len(self._buffer) - position > LINE_BYTES:
                 self.end("500 5.5.2 line too long")
             return None
         self.command = command = bytes(self._buffer[position:end])
@@ -157,7 +157,7 @@ class Session(asyncio.Protocol):
         end = self._buffer.find(b"\r\n.\r\n", max(position, self._searched))
         if end < 0:
             self._searched = len(self._buffer) - position - 4
-            if self._searched > MESSAGE_OCTETS:
+            if self._searched > MESSAGE_BYTES:
                 self.end("421 4.3.4 message too big")
             return None
         content = bytes(self._buffer[position + 2 : end + 2])
@@ -167,7 +167,7 @@ class Session(asyncio.Protocol):
         return end + 5
 
     def _take_chunk(self, position: int) -> int | None:
-        after = position + self._chunk_octets
+        after = position + self._chunk_bytes
         if len(self._buffer) < after:
             return None
         self._take = self._take_command
@@ -239,14 +239,14 @@ class Session(asyncio.Protocol):
     def _bdat(self) -> None:
         written = _BDAT.fullmatch(self.command)
         if written is None or not self._chunking:
-            # Where the octets end that follow, nobody knows.
+            # Where the bytes end that follow, nobody knows.
             self.end("421 5.5.4 no such BDAT here")
             return
-        # The octets follow, whatever is said of them (RFC 3030 section 2).
-        self._chunk_octets = int(written[1])
+        # The bytes follow, whatever is said of them (RFC 3030 section 2).
+        self._chunk_bytes = int(written[1])
         self._is_last_chunk = written[2] is not None
         self._refusal = self._content_refusal()
-        if self._chunk_octets + sum(map(len, self._chunks)) > MESSAGE_OCTETS:
+        if self._chunk_bytes + sum(map(len, self._chunks)) > MESSAGE_BYTES:
             self.end("421 4.3.4 message too big")
         self._take = self._take_chunk
 

@@ -79,7 +79,7 @@ def test_the_log_is_appended_to(tmp_path: Path) -> None:
     assert len(sink.accepted()) == 2
 
 
-def test_addresses_of_any_octets(tmp_path: Path) -> None:
+def test_addresses_of_any_bytes(tmp_path: Path) -> None:
     with running_logging_sink(tmp_path / "log") as sink, Wire(sink.port) as wire:
         wire.send(b"MAIL FROM:<>\r\nRCPT TO:<\xc3\xa4@y.test>\r\nRCPT TO:<\xff@y.test>\r\nDATA\r\n")
         assert [wire.reply()[:3] for _ in range(4)] == ["250", "250", "250", "354"]

@@ -9,7 +9,7 @@ import pytest
 
 import csmtplib
 
-from .session import LINE_OCTETS
+from .session import LINE_BYTES
 from .throttling import ThrottlingServer
 from .wire import DEADLINE, Wire
 
@@ -42,14 +42,14 @@ def test_a_session_command_by_command() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
 def test_segments_of_any_size(size: int) -> None:
-    octets = (
+    data = (
         b"EHLO client.test\r\nMAIL FROM:<a@x.test>\r\nRCPT TO:<b@y.test>\r\n"
         b"BDAT 3\r\nab\nBDAT 0\r\nBDAT 4 LAST\r\ncd\r\n"
         b"RSET\r\nMAIL FROM:<>\r\nRCPT TO:<c@y.test>\r\nDATA\r\n"
     )
     with ThrottlingServer() as server, Wire(server.port) as wire:
-        for start in range(0, len(octets), size):
-            wire.send(octets[start : start + size])
+        for start in range(0, len(data), size):
+            wire.send(data[start : start + size])
         replies = [wire.reply()[:3] for _ in range(10)]
         assert replies == ["250"] * 9 + ["354"]
         body = b"..\r\n\r\n.\rx\r\n.\nx.\r\n"
@@ -83,17 +83,17 @@ def test_commands_out_of_order() -> None:
         assert wire.codes("MAIL FROM:<a@x.test>", "MAIL FROM:<a@x.test>") == ["250", "503"]
         assert wire.codes("DATA") == ["554"]
         assert wire.codes("MAIL TO:<a@x.test>", "RCPT TO:b", "EXPN x") == ["501", "501", "500"]
-        # The octets belong to the command, and are no commands.
+        # The bytes belong to the command, and are no commands.
         wire.send(b"BDAT 6 LAST\r\nRSET\r\nNOOP\r\n")
         assert [wire.reply()[:3] for _ in range(2)] == ["554", "250"]
         assert wire.codes("RSET") == ["250"]
         assert wire.deliver("b@y.test") == ["250"] * 2 + ["354", "250"]
 
 
-@pytest.mark.parametrize("octets", [b"x" * (LINE_OCTETS + 1), b"NOOP " + b"x" * LINE_OCTETS * 2])
-def test_a_line_that_does_not_end(octets: bytes) -> None:
+@pytest.mark.parametrize("data", [b"x" * (LINE_BYTES + 1), b"NOOP " + b"x" * LINE_BYTES * 2])
+def test_a_line_that_does_not_end(data: bytes) -> None:
     with ThrottlingServer() as server, Wire(server.port) as wire:
-        wire.send(octets)
+        wire.send(data)
         assert wire.reply().startswith("500")
         assert wire.is_closed()
 
@@ -115,7 +115,7 @@ def test_commands_together_where_pipelining_is_not_offered() -> None:
         with Wire(server.port) as wire:
             for command in TRANSACTION[:2]:
                 assert wire.codes(command) == ["250"]
-            # The octets of a chunk may follow it at once.
+            # The bytes of a chunk may follow it at once.
             wire.send(b"BDAT 2 LAST\r\nok")
             assert wire.reply()[:3] == "250"
 

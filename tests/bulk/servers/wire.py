@@ -1,4 +1,4 @@
-"""A client's end of a connection to a test server, octet by octet."""
+"""A client's end of a connection to a test server, byte by byte."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import TracebackType
 
 DEADLINE = 10.0
 # More than the socket buffers of both ends hide.
-FLOOD_OCTETS = 64 * 1024 * 1024
+FLOOD_BYTES = 64 * 1024 * 1024
 
 
 class Wire:
@@ -31,21 +31,21 @@ class Wire:
         self._replies.close()
         self._socket.close()
 
-    def send(self, octets: bytes) -> None:
-        """Sends the octets in one segment, where they fit in one."""
-        self._socket.sendall(octets)
+    def send(self, data: bytes) -> None:
+        """Sends the bytes in one segment, where they fit in one."""
+        self._socket.sendall(data)
 
-    def send_until_it_blocks(self, octets: bytes) -> None:
-        """Sends the octets again and again, until the server has not read for half a second; raises
+    def send_until_it_blocks(self, data: bytes) -> None:
+        """Sends the bytes again and again, until the server has not read for half a second; raises
         AssertionError where it always does."""
         self._socket.settimeout(0.5)
         try:
-            for _ in range(FLOOD_OCTETS // len(octets)):
-                self._socket.sendall(octets)
+            for _ in range(FLOOD_BYTES // len(data)):
+                self._socket.sendall(data)
         except TimeoutError:
             self._socket.settimeout(DEADLINE)
         else:
-            raise AssertionError(f"the server took {FLOOD_OCTETS} octets")
+            raise AssertionError(f"the server took {FLOOD_BYTES} bytes")
 
     def reply(self) -> str:
         """The last line of the next reply; "" where the server has closed."""
@@ -63,9 +63,9 @@ class Wire:
         """The codes of those replies."""
         return [reply[:3] for reply in self.ask(*commands)]
 
-    def content(self, octets: bytes) -> str:
+    def content(self, data: bytes) -> str:
         """The reply to a content, which is sent with its end."""
-        self.send(octets + b".\r\n")
+        self.send(data + b".\r\n")
         return self.reply()
 
     def deliver(self, *recipients: str, content: bytes = b"Subject: x\r\n\r\nx\r\n") -> list[str]:
@@ -75,5 +75,5 @@ class Wire:
         return [*codes, self.content(content)[:3]] if codes[-1] == "354" else codes
 
     def is_closed(self) -> bool:
-        """Whether the server closes without another octet."""
+        """Whether the server closes without another byte."""
         return self._replies.read() == b""

@@ -2,5 +2,5 @@
 #include <stddef.h>
 
 void *malloc(size_t count);
-void *realloc(void *octets, size_t count);
-void free(void *octets);
+void *realloc(void *bytes, size_t count);
+void free(void *bytes);

@@ -17,7 +17,7 @@ HARAKA_MOST_BEHIND = 8192
 class Courier(ScriptedMTA):
     """Courier's ESMTP server, which discards what it has read with the end of a message.
 
-    It reads content into a buffer of its own, of 8192 octets, and forgets what stands behind the
+    It reads content into a buffer of its own, of 8192 bytes, and forgets what stands behind the
     final dot in there; the next command is read from the connection anew. So nothing is said to
     what came in the same read(), and a client waits for its replies for ever; half a command is
     cut. What a later read() brings is carried out. It has no CHUNKING. Each reply is a write, as

@@ -55,7 +55,7 @@ class EximEnforceSync(ScriptedMTA):
     behind which there is more hears `554 SMTP synchronization error`, and the connection is
     closed; so does a client that talks before the greeting.
 
-    There is one exception: behind the last octet of a chunk the connection stays open, the message
+    There is one exception: behind the last byte of a chunk the connection stays open, the message
     is not taken, and everything hears `503 only RSET accepted now` until RSET. What stands behind
     the final dot of a message is carried out.
 
@@ -96,7 +96,7 @@ class EximSession(LateGreeting):
         return super()._take_command(position)
 
     def _take_chunk(self, position: int) -> int | None:
-        if len(self._buffer) > position + self._chunk_octets:
+        if len(self._buffer) > position + self._chunk_bytes:
             self._refusal = self._refuse("554 SMTP synchronization error", "")
             self._only_rset = True
         return super()._take_chunk(position)

@@ -1,4 +1,4 @@
-"""The same octets arrive whichever way the commands are grouped: in lockstep, pipelined, and by
+"""The same bytes arrive whichever way the commands are grouped: sequentially, pipelined, and by
 chunks; one by one by sendmail(), and as a stream by send_many()."""
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def everything(recipient: str) -> list[bytes]:
 
 
 def on_the_wire(message: bytes) -> bytes:
-    """A message as it has to be handed to sendmail(), which leaves octets as they are."""
+    """A message as it has to be handed to sendmail(), which leaves bytes as they are."""
     wire = delivered(message).replace(b"\n", b"\r\n")
     return wire if wire.endswith(b"\r\n") else wire + b"\r\n"
 
@@ -87,10 +87,10 @@ def by_send_many(chunking: bool | None, *, pipelining: bool = True) -> Way:
 
 
 WAYS = {
-    "sendmail-lockstep": by_sendmail(pipelining=False),
+    "sendmail-sequential": by_sendmail(pipelining=False),
     "sendmail-pipelined": by_sendmail(),
     "sendmail-chunked": by_sendmail(chunking=True),
-    "send_many-lockstep": by_send_many(None, pipelining=False),
+    "send_many-sequential": by_send_many(None, pipelining=False),
     "send_many-pipelined": by_send_many(False),
     "send_many-chunked": by_send_many(None),
 }

@@ -14,15 +14,15 @@ from collections import OrderedDict
 
 from ..kernel.errors import ChunkingRefused
 from ..kernel.transaction import (
-    CHUNKED,
+    ALONE,
+    CHUNKING,
     CONTENT,
     FLIGHT,
     LAST_STEP,
-    LOCKSTEP,
     NEXT,
-    PIPELINED,
+    PIPELINING,
     SEQUENTIAL,
-    Gear,
+    Mode,
 )
 from .pacing import Pace
 
@@ -49,22 +49,22 @@ class Host:
     __slots__ = ("_limits", "_lock", "_proofs", "pace", "version")
 
     def __init__(self) -> None:
-        self._limits: dict[Gear, int] = dict(LAST_STEP)
-        self._proofs: dict[Gear, int] = dict.fromkeys(Gear, SEQUENTIAL)
+        self._limits: dict[Mode, int] = dict(LAST_STEP)
+        self._proofs: dict[Mode, int] = dict.fromkeys(Mode, ALONE)
         self._lock = allocate_lock()
         self.version = 0
         self.pace = Pace()
 
-    def proof(self, gear: Gear) -> int:
-        """Return the last Step that the server has been seen to take in a gear."""
-        return self._proofs[gear]
+    def proof(self, mode: Mode) -> int:
+        """Return the last Step that the server has been seen to take in a mode."""
+        return self._proofs[mode]
 
-    def limit(self, gear: Gear) -> int:
-        """Return the last Step that may be taken or tried in a gear."""
-        # Where commands that come together are too much, nothing is left of any gear.
-        return self._limits[gear] if self._limits[PIPELINED] else SEQUENTIAL
+    def limit(self, mode: Mode) -> int:
+        """Return the last Step that may be taken or tried in a mode."""
+        # Where commands that come together are too much, nothing is left of any mode.
+        return self._limits[mode] if self._limits[PIPELINING] else ALONE
 
-    def learn(self, gear: Gear, pipeline: Pipeline) -> None:
+    def learn(self, mode: Mode, pipeline: Pipeline) -> None:
         """Take over what a pipeline has shown, good or bad."""
         failure = pipeline.failure
         if isinstance(failure, InterruptedError):
@@ -73,33 +73,33 @@ class Host:
         with self._lock:
             limit = pipeline.limit
             if isinstance(failure, ChunkingRefused):
-                limit = SEQUENTIAL
-            elif limit == SEQUENTIAL < LAST_STEP[gear]:
+                limit = ALONE
+            elif limit == ALONE < LAST_STEP[mode]:
                 # Commands that come together confuse it, whatever follows them.
-                gear = PIPELINED
-            self._restrict(gear, limit)
-            proof = min(pipeline.proof, self._limits[gear])
-            if proof > self._proofs[gear]:
-                self._proofs[gear] = proof
+                mode = PIPELINING
+            self._restrict(mode, limit)
+            proof = min(pipeline.proof, self._limits[mode])
+            if proof > self._proofs[mode]:
+                self._proofs[mode] = proof
                 self.version += 1
 
-    def restrict(self, gear: Gear, limit: int) -> None:
-        """Allow no later step than this in a gear."""
+    def restrict(self, mode: Mode, limit: int) -> None:
+        """Allow no later step than this in a mode."""
         with self._lock:
-            self._restrict(gear, limit)
+            self._restrict(mode, limit)
 
-    def blame(self, gear: Gear, stage: int) -> None:
+    def blame(self, mode: Mode, stage: int) -> None:
         """Remember that a transaction was refused at this stage because its commands came together:
         one by one they were accepted."""
         if stage == CONTENT:
-            self.restrict(gear, FLIGHT)
+            self.restrict(mode, FLIGHT)
         else:
-            self.restrict(PIPELINED, SEQUENTIAL)
+            self.restrict(PIPELINING, ALONE)
 
-    def _restrict(self, gear: Gear, limit: int) -> None:
-        if limit < self._limits[gear]:
-            self._limits[gear] = limit
-            self._proofs[gear] = min(self._proofs[gear], limit)
+    def _restrict(self, mode: Mode, limit: int) -> None:
+        if limit < self._limits[mode]:
+            self._limits[mode] = limit
+            self._proofs[mode] = min(self._proofs[mode], limit)
             self.version += 1
 
 
@@ -117,35 +117,35 @@ class Policy:
         """Return this policy for somebody who does not want more than one command at a time."""
         return Policy(self.host, pipelining=False, chunking=False)
 
-    def gear_for_message(
+    def mode_for_message(
         self, offered: Container[str], recipients: int, *, chunking: bool, lmtp: bool
-    ) -> Gear:
-        """Return the gear for one message to so many recipients."""
-        gear = self.best_gear(offered, chunking=chunking)
+    ) -> Mode:
+        """Return the mode for one message to so many recipients."""
+        mode = self.best_mode(offered, chunking=chunking)
         # An LMTP server takes its time for each recipient, and is too near for that to matter.
-        if gear == LOCKSTEP or lmtp:
-            return gear
+        if mode == SEQUENTIAL or lmtp:
+            return mode
         if self.host.pace.is_sequential_due(recipients + ENVELOPE_COMMANDS):
-            return LOCKSTEP
-        return gear
+            return SEQUENTIAL
+        return mode
 
-    def gear_for_stream(self, offered: Container[str], *, chunking: bool) -> Gear:
-        """Return the gear for many messages, one behind the other."""
-        gear = self.best_gear(offered, chunking=chunking)
+    def mode_for_stream(self, offered: Container[str], *, chunking: bool) -> Mode:
+        """Return the mode for many messages, one behind the other."""
+        mode = self.best_mode(offered, chunking=chunking)
         # A message to one recipient: with its content that is one more command, and one more wait.
-        if gear == PIPELINED and self.host.pace.is_sequential_faster(2 + ENVELOPE_COMMANDS):
-            return LOCKSTEP
-        return gear
+        if mode == PIPELINING and self.host.pace.is_sequential_faster(2 + ENVELOPE_COMMANDS):
+            return SEQUENTIAL
+        return mode
 
-    def best_gear(self, offered: Container[str], *, chunking: bool) -> Gear:
-        """Return the best gear of those that the server offers, by its extensions in lower case,
+    def best_mode(self, offered: Container[str], *, chunking: bool) -> Mode:
+        """Return the best mode of those that the server offers, by its extensions in lower case,
         and that may be used with it."""
         if not self._pipelining or "pipelining" not in offered:
-            return LOCKSTEP
+            return SEQUENTIAL
         host = self.host
-        if chunking and self._chunking and "chunking" in offered and host.limit(CHUNKED) == NEXT:
-            return CHUNKED
-        return PIPELINED if host.limit(PIPELINED) > SEQUENTIAL else LOCKSTEP
+        if chunking and self._chunking and "chunking" in offered and host.limit(CHUNKING) == NEXT:
+            return CHUNKING
+        return PIPELINING if host.limit(PIPELINING) > ALONE else SEQUENTIAL
 
 
 # By name in lower case, and port or path.
