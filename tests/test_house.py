@@ -232,3 +232,39 @@ def public_parts(module: ast.Module) -> list[ast.Module | ast.ClassDef]:
     """The module itself, and its classes."""
     classes = [node for node in ast.walk(module) if isinstance(node, ast.ClassDef)]
     return [module, *(each for each in classes if not each.name.startswith("_"))]
+
+
+# Words that only their authors knew, each with the one that everybody knows.
+OLD_WORDS = {
+    r"gears?": "mode",
+    r"lockstep": "sequential",
+    r"PIPELINED": "PIPELINING",
+    r"CHUNKED": "CHUNKING",
+    r"occup(y|ies|ant)|vacate": "acquire, owner, release",
+    r"(un)?settle[sd]?": "complete, incomplete",
+    r"surveys?": "scan",
+    r"genuine|untouched": "original, is_overridden()",
+    r"blink": "short wait",
+    r"octets?": "bytes",
+    r"csmtp_line": "csmtp_connection",
+}
+ROOT = Path(__file__).parents[1]
+SOURCES = [
+    path
+    for directory in ("src", "csrc", "docs")
+    for path in sorted((ROOT / directory).rglob("*"))
+    if path.suffix in (".py", ".pyx", ".pxd", ".pyi", ".c", ".h", ".md")
+]
+
+
+@pytest.mark.skipif(not SOURCES, reason="the sources are not here")
+@pytest.mark.parametrize("word", OLD_WORDS)
+def test_one_word_for_one_thing(word: str) -> None:
+    found = re.compile(rf"(?<![A-Za-z])({word})(?![a-z])", re.IGNORECASE if word.islower() else 0)
+    places = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in SOURCES
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if found.search(line)
+    ]
+    assert not places, f"say {OLD_WORDS[word]!r}"
