@@ -61,10 +61,11 @@ def wrap(context: ssl.SSLContext, sock: socket.socket, server_hostname: str | No
             # Some servers stumble over a session that they don't know any more. Once is enough.
             _forget(place)
             raise
-    if kept is not None and tls_sock.session_reused:
-        handshake: _Handshake | None = kept.handshake
-    else:
-        handshake = _verified(place, settings, tls_sock)
+        if tls_sock.session_reused:
+            # It serves the next connection, too: to look at the session that the server offers
+            # for that takes as long as resuming it saves.
+            return tls_sock
+    handshake = _verified(place, settings, tls_sock)
     # Else another thread has changed the context, and nobody knows what was verified.
     if handshake is not None and settings == _settings(context):
         _handshakes[tls_sock] = handshake
@@ -129,7 +130,7 @@ _sessions: OrderedDict[Place, _Kept] = OrderedDict()
 # A signal handler may connect, too.
 _lock = RLock()
 
-# Of connections that are open.
+# Of connections that are open, and had a full handshake.
 _handshakes: WeakKeyDictionary[ssl.SSLSocket, _Handshake] = WeakKeyDictionary()
 
 
@@ -207,7 +208,6 @@ def _settings(context: ssl.SSLContext) -> tuple[object, ...]:
     return (
         _watch(context).count,
         context.cert_store_stats(),
-        [each["id"] for each in context.get_ciphers()],
         [getattr(context, name, None) for name in readable],
     )
 
