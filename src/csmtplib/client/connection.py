@@ -6,7 +6,6 @@ import datetime
 import socket
 import sys
 from _thread import get_ident
-from contextlib import contextmanager
 from functools import cached_property, partial
 from smtplib import SMTPConnectError, SMTPResponseException, SMTPServerDisconnected
 
@@ -23,7 +22,6 @@ from .public import public
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any, TypeAlias, TypeVar
 
     from ..kernel import BytesLike
@@ -385,7 +383,9 @@ class Connection:
 
     def _ask(self, command: bytes) -> Reply:
         """Return the reply to a command that was checked, as putcmd() and getreply() do."""
-        self._refuse_surplus_reply()
+        file = self.file
+        if type(file) is ReplyFile and len(file.buffer):
+            self._refuse_surplus_reply()
         return self._exchange(command)
 
     def _exchange(self, data: bytes) -> Reply:
@@ -406,16 +406,6 @@ class Connection:
             raise SMTPServerDisconnected("Server not connected") from error
         except BaseException:
             self.close()  # see getreply()
-            raise
-
-    @contextmanager
-    def _closing_on_error(self) -> Iterator[None]:
-        """Close the connection if anything is raised while the server waits for a message: it would
-        take the next command for its text."""
-        try:
-            yield
-        except BaseException:
-            self.close()
             raise
 
     def docmd(self, cmd: str, args: str = "") -> Reply:

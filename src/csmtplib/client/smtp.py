@@ -16,10 +16,10 @@ from ..drive.replyfile import ReplyFile
 from ..kernel.transaction import SEQUENTIAL
 from ..protocol import envelope, limits, message
 from ..protocol.verdict import CLOSE, RESET, Verdict, is_taken, judge
-from .pipelining import encoded, transact
+from .pipelining import transact
 from .public import public
 from .session import Session
-from .steps import ByMethods, Direct
+from .steps import ByMethods, Direct, encoded_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,9 +128,7 @@ class SMTP(Session):
             self._print_debug("data:", (code, text))
         if code != 354:
             raise SMTPDataError(code, text)
-        with self._closing_on_error():
-            body, end = encoded(data)
-        self.send(body + end)
+        self.send(encoded_for(self, data))
         self._lock.awaited_replies = 1
         return self._reply_to_message()
 

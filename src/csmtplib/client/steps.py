@@ -83,6 +83,15 @@ class Direct:
             raise SMTPDataError(code, text)
         seconds = time.monotonic() - self._begun
         connection._policy().host.pace.learn_sequence(self._count, seconds)
-        with connection._closing_on_error():
-            body, end = encoded(self._data)
-        return connection._exchange(body + end)
+        return connection._exchange(encoded_for(connection, self._data))
+
+
+def encoded_for(connection: Connection, data: BytesLike) -> bytes:
+    """Return a message as it is sent behind DATA. If that fails, close the connection: its server
+    waits for a message, and would take the next command for its text."""
+    try:
+        body, end = encoded(data)
+        return body + end
+    except BaseException:
+        connection.close()
+        raise
