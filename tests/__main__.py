@@ -12,8 +12,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-# What does not use the kernels is tested with the first implementation only.
-WITHOUT_KERNELS = [f"--ignore=tests/{each}" for each in ("c", "fuzz", "benchmarks")]
+# What does not depend on the kernels is tested with the first implementation only.
+WITHOUT_KERNELS = [
+    f"--ignore=tests/{each}"
+    for each in ("benchmarks", "c", "docs", "drive/test_without_posix.py", "fuzz", "types")
+]
 
 
 def implementations() -> list[str]:

@@ -22,7 +22,7 @@ SECONDS = 300
 @pytest.mark.parametrize("tests", ["tests/drive", "tests/bulk/test_sender.py"])
 def test_the_package_does_without(tests: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "tests.without_posix", tests],
+        [sys.executable, "-m", "pytest", "-q", "-n", "4", "-p", "tests.without_posix", tests],
         cwd=ROOT,
         env=os.environ | {"CSMTPLIB_IMPL": csmtplib.implementation},
         stdout=subprocess.PIPE,
