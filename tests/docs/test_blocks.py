@@ -21,6 +21,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -173,8 +174,13 @@ def environment(site: MailHost, directory: Path) -> dict[str, str]:
     programs = directory.parent / "bin"
     return os.environ | {
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": os.pathsep.join([str(HERE / "redirect"), *import_path()]),
+        # The last is for environments that a page makes: pip finds the package installed there.
+        "PYTHONPATH": os.pathsep.join(
+            [str(HERE / "redirect"), *import_path(), sysconfig.get_path("purelib")]
+        ),
         "PYTHONDONTWRITEBYTECODE": "1",
+        "PIP_NO_INDEX": "1",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "DOCUMENTED_PORTS": " ".join(f"{port}={ours}" for port, ours in site.ports.items()),
         "SSL_CERT_FILE": str(site.authority),
         "CSMTPLIB_IMPL": csmtplib.implementation,
@@ -191,7 +197,7 @@ def import_path() -> list[str]:
 def write_programs(directory: Path) -> None:
     """Writes the commands that pages call, so that they run in this interpreter."""
     directory.mkdir()
-    for name, arguments in (("csmtplib", "-m csmtplib"), ("python", "")):
+    for name, arguments in (("csmtplib", "-m csmtplib"), ("python", ""), ("python3", "")):
         program = directory / name
         program.write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n')
         program.chmod(0o755)
