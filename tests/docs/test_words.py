@@ -25,7 +25,6 @@ PHRASES = {
     r"anew": "again",
     r"lest": "so that ... not",
     r"likewise": "the same, also",
-    r"octets?": "byte",
     r"will do": "is enough, is accepted",
     r"(is|are) at work": "is in use, runs",
     r"what stands|stands here": "this is",
