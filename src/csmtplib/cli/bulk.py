@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from .conventions import DEFAULT_SINK, Exit, Failure
+from .conventions import Exit, Failure
 from .options import (
     Parser,
     add_run_options,
+    add_server_option,
     check_run_options,
     count,
     given_run_options,
@@ -228,22 +229,15 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _parser() -> Parser:
     parser = Parser(
-        prog="csmtplib bulk",
+        "csmtplib bulk",
         usage=_USAGE,
         description=_DESCRIPTION,
-        epilog=_MANUAL,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        manual=_MANUAL,
     )
     parser.add_argument(
         "sources", nargs="+", metavar="SOURCE", help="table, or file, mbox or Maildir of messages"
     )
-    parser.add_argument(
-        "--server",
-        metavar="URL",
-        default=DEFAULT_SINK,
-        help="server URL, see servers (default: %(default)s)",
-    )
+    add_server_option(parser)
     parser.add_argument(
         "--journal",
         metavar="FILE",

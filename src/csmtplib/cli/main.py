@@ -60,9 +60,9 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _parser() -> Parser:
     parser = Parser(
-        prog="csmtplib",
+        "csmtplib",
         description="A C-accelerated drop-in for smtplib, and tools that send mail.",
-        epilog="\n".join(
+        manual="\n".join(
             [
                 "commands:",
                 *(f"  {name:<8}{summary}" for name, summary in COMMANDS.items()),
@@ -70,8 +70,6 @@ def _parser() -> Parser:
                 "csmtplib COMMAND --help shows the manual of a command.",
             ]
         ),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     implementation = "compiled" if csmtplib.implementation == "c" else "pure Python"
     parser.add_argument(

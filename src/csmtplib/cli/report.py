@@ -105,12 +105,10 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(
-        prog="csmtplib report",
+        "csmtplib report",
         usage="csmtplib report [OPTION ...] JOURNAL",
         description=_DESCRIPTION,
-        epilog=_MANUAL,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        manual=_MANUAL,
     )
     parser.add_argument(
         "journal", metavar="JOURNAL", help="the file that was given to bulk --journal"

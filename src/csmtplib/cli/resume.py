@@ -129,12 +129,10 @@ def _resume(options: argparse.Namespace) -> Exit:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(
-        prog="csmtplib resume",
+        "csmtplib resume",
         usage="csmtplib resume [OPTION ...] JOURNAL",
         description=_DESCRIPTION,
-        epilog=_MANUAL,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        manual=_MANUAL,
     )
     parser.add_argument(
         "journal", metavar="JOURNAL", help="the file that was given to bulk --journal"

@@ -53,11 +53,9 @@ def run(options: argparse.Namespace) -> None:
 
 def _parser() -> Parser:
     parser = Parser(
-        prog="csmtplib run",
+        "csmtplib run",
         usage="csmtplib run SCRIPT [ARGUMENT ...]\n       csmtplib run -m MODULE [ARGUMENT ...]",
         description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument(
         "-m", action="store_true", dest="module", help="run a module, like python -m"
