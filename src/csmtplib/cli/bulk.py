@@ -217,7 +217,7 @@ def _journal(name: str) -> Journal:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the options. Exits on wrong usage."""
-    parser = _parser()
+    parser = option_parser()
     options = parser.parse_args(arguments)
     if options.template is None:
         for name in ("html", "verp", "address_column", "list_unsubscribe"):
@@ -227,7 +227,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _parser() -> Parser:
+def option_parser() -> Parser:
+    """Return the parser of the command."""
     parser = Parser(
         "csmtplib bulk",
         usage=_USAGE,

@@ -22,6 +22,7 @@ COMMANDS = {
     "resume": "continue a campaign that was stopped or killed",
     "report": "show the results of a campaign",
     "run": "run a Python program with csmtplib in place of smtplib",
+    "completion": "print the completion of these commands for a shell",
 }
 
 _PROGRAM = "run"
@@ -65,7 +66,7 @@ def _parser() -> Parser:
         manual="\n".join(
             [
                 "commands:",
-                *(f"  {name:<8}{summary}" for name, summary in COMMANDS.items()),
+                *(f"  {name:<12}{summary}" for name, summary in COMMANDS.items()),
                 "",
                 "csmtplib COMMAND --help shows the manual of a command.",
             ]

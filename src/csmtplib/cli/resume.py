@@ -127,7 +127,8 @@ def _resume(options: argparse.Namespace) -> Exit:
         return campaign_run.send(items, total, stop_at_fault=plan.errors == "stop")
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+def option_parser() -> Parser:
+    """Return the parser of the command."""
     parser = Parser(
         "csmtplib resume",
         usage="csmtplib resume [OPTION ...] JOURNAL",
@@ -149,6 +150,11 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="CODE",
         help="retry rejected recipients: all, or those with this code (see rejected): 550, 5.7.x",
     )
+    return parser
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = option_parser()
     options = parser.parse_args(_with_code(arguments))
     check_run_options(parser, options)
     return options

@@ -30,7 +30,7 @@ _CANNOT_OPEN = 2
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the program and its arguments. Exits on wrong usage."""
-    return _parser().parse_args(arguments)
+    return option_parser().parse_args(arguments)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -51,7 +51,8 @@ def run(options: argparse.Namespace) -> None:
         raise
 
 
-def _parser() -> Parser:
+def option_parser() -> Parser:
+    """Return the parser of the command."""
     parser = Parser(
         "csmtplib run",
         usage="csmtplib run SCRIPT [ARGUMENT ...]\n       csmtplib run -m MODULE [ARGUMENT ...]",

@@ -227,7 +227,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
     as_sendmail: whether the arguments are recipients.
     """
-    parser = _parser()
+    parser = option_parser()
     options = list(arguments)
     after: list[str] = []
     if "--" in options:
@@ -247,7 +247,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parsed
 
 
-def _parser() -> Parser:
+def option_parser() -> Parser:
+    """Return the parser of the command."""
     parser = Parser(
         "csmtplib send",
         usage=_USAGE,
