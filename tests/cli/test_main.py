@@ -34,7 +34,7 @@ def test_each_command_has_help(cli: Command, command: str) -> None:
     assert done.out.startswith(f"usage: csmtplib {command} ")
 
 
-@pytest.mark.parametrize("command", ["send", "bulk", "resume", "report"])
+@pytest.mark.parametrize("command", ["send", "bulk", "resume", "report", "completion"])
 def test_the_manual_fits_a_terminal(cli: Command, command: str) -> None:
     assert max(map(len, cli(command, "--help").out.splitlines())) <= 80
 

@@ -44,7 +44,7 @@ def test_quote_periods(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csmtplib, "_quote_periods", lambda data: b"quoted " + data)
     server = MemoryServer()
     client(server).sendmail("a@x", "b@x", b"data")
-    assert server.sent.endswith(b"\r\nquoted bytes\r\n.\r\n")
+    assert server.sent.endswith(b"\r\nquoted data\r\n.\r\n")
 
 
 def test_quoteaddr(monkeypatch: pytest.MonkeyPatch) -> None:

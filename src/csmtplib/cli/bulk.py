@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from .conventions import DEFAULT_SINK, Exit, Failure
+from .conventions import Exit, Failure
 from .options import (
     Parser,
     add_run_options,
+    add_server_option,
     check_run_options,
     count,
     given_run_options,
@@ -216,7 +217,7 @@ def _journal(name: str) -> Journal:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the options. Exits on wrong usage."""
-    parser = _parser()
+    parser = option_parser()
     options = parser.parse_args(arguments)
     if options.template is None:
         for name in ("html", "verp", "address_column", "list_unsubscribe"):
@@ -226,24 +227,18 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _parser() -> Parser:
+def option_parser() -> Parser:
+    """Return the parser of the command."""
     parser = Parser(
-        prog="csmtplib bulk",
+        "csmtplib bulk",
         usage=_USAGE,
         description=_DESCRIPTION,
-        epilog=_MANUAL,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        manual=_MANUAL,
     )
     parser.add_argument(
         "sources", nargs="+", metavar="SOURCE", help="table, or file, mbox or Maildir of messages"
     )
-    parser.add_argument(
-        "--server",
-        metavar="URL",
-        default=DEFAULT_SINK,
-        help="server URL, see servers (default: %(default)s)",
-    )
+    add_server_option(parser)
     parser.add_argument(
         "--journal",
         metavar="FILE",

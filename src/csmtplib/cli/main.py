@@ -22,6 +22,7 @@ COMMANDS = {
     "resume": "continue a campaign that was stopped or killed",
     "report": "show the results of a campaign",
     "run": "run a Python program with csmtplib in place of smtplib",
+    "completion": "print the completion of these commands for a shell",
 }
 
 _PROGRAM = "run"
@@ -60,18 +61,16 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _parser() -> Parser:
     parser = Parser(
-        prog="csmtplib",
+        "csmtplib",
         description="A C-accelerated drop-in for smtplib, and tools that send mail.",
-        epilog="\n".join(
+        manual="\n".join(
             [
                 "commands:",
-                *(f"  {name:<8}{summary}" for name, summary in COMMANDS.items()),
+                *(f"  {name:<12}{summary}" for name, summary in COMMANDS.items()),
                 "",
                 "csmtplib COMMAND --help shows the manual of a command.",
             ]
         ),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     implementation = "compiled" if csmtplib.implementation == "c" else "pure Python"
     parser.add_argument(

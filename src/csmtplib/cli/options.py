@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
-from .conventions import Exit, Failure
+from .conventions import DEFAULT_SINK, Exit, Failure
 from .streams import writing_stdout
 
 if TYPE_CHECKING:
@@ -20,7 +20,20 @@ _T = TypeVar("_T")
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that exits with EX_USAGE and one line."""
+    """The parser of a command, whose manual stands below its options in --help. It exits with
+    EX_USAGE and one line."""
+
+    def __init__(
+        self, prog: str, *, description: str, usage: str | None = None, manual: str | None = None
+    ) -> None:
+        super().__init__(
+            prog=prog,
+            usage=usage,
+            description=description,
+            epilog=manual,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
 
     def error(self, message: str) -> NoReturn:
         self.exit(Exit.USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
@@ -51,6 +64,16 @@ class RunOptions:
     retry_first: float
     max_in_flight: int
     chunking: bool
+
+
+def add_server_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says where to send to."""
+    parser.add_argument(
+        "--server",
+        metavar="URL",
+        default=DEFAULT_SINK,
+        help="server URL, see servers (default: %(default)s)",
+    )
 
 
 def add_run_options(parser: argparse.ArgumentParser, *, resuming: bool = False) -> None:

@@ -103,14 +103,13 @@ def main(arguments: Sequence[str]) -> int:
     return Exit.OK
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+def option_parser() -> Parser:
+    """Return the parser of the command."""
     parser = Parser(
-        prog="csmtplib report",
+        "csmtplib report",
         usage="csmtplib report [OPTION ...] JOURNAL",
         description=_DESCRIPTION,
-        epilog=_MANUAL,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        manual=_MANUAL,
     )
     parser.add_argument(
         "journal", metavar="JOURNAL", help="the file that was given to bulk --journal"
@@ -134,6 +133,11 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="FILE",
         help="also draw the rate over time, to a file that ends with .svg or .png",
     )
+    return parser
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = option_parser()
     options = parser.parse_args(arguments)
     if options.state is not None and options.by is not None:
         parser.error("--state lists recipients, --by counts them: give one of them")

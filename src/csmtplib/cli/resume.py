@@ -127,14 +127,13 @@ def _resume(options: argparse.Namespace) -> Exit:
         return campaign_run.send(items, total, stop_at_fault=plan.errors == "stop")
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+def option_parser() -> Parser:
+    """Return the parser of the command."""
     parser = Parser(
-        prog="csmtplib resume",
+        "csmtplib resume",
         usage="csmtplib resume [OPTION ...] JOURNAL",
         description=_DESCRIPTION,
-        epilog=_MANUAL,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        manual=_MANUAL,
     )
     parser.add_argument(
         "journal", metavar="JOURNAL", help="the file that was given to bulk --journal"
@@ -151,6 +150,11 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="CODE",
         help="retry rejected recipients: all, or those with this code (see rejected): 550, 5.7.x",
     )
+    return parser
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = option_parser()
     options = parser.parse_args(_with_code(arguments))
     check_run_options(parser, options)
     return options

@@ -30,7 +30,7 @@ _CANNOT_OPEN = 2
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the program and its arguments. Exits on wrong usage."""
-    return _parser().parse_args(arguments)
+    return option_parser().parse_args(arguments)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -51,13 +51,12 @@ def run(options: argparse.Namespace) -> None:
         raise
 
 
-def _parser() -> Parser:
+def option_parser() -> Parser:
+    """Return the parser of the command."""
     parser = Parser(
-        prog="csmtplib run",
+        "csmtplib run",
         usage="csmtplib run SCRIPT [ARGUMENT ...]\n       csmtplib run -m MODULE [ARGUMENT ...]",
         description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument(
         "-m", action="store_true", dest="module", help="run a module, like python -m"

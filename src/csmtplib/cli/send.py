@@ -15,11 +15,11 @@ from ..bulk import refusals
 from ..protocol.mail_object import Unsendable
 from . import sources
 from .addressing import Addressing, parse_argument, parse_sender, without_bcc
-from .conventions import DEFAULT_SINK, Exit, Failure
+from .conventions import Exit, Failure
 from .destination import NoSession, destination
 from .display import Ticker, WaitReporter
 from .interrupt import Interrupt
-from .options import Parser
+from .options import Parser, add_server_option
 from .send_report import Report
 from .session import Session
 from .sources import Mail, Source
@@ -227,7 +227,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
     as_sendmail: whether the arguments are recipients.
     """
-    parser = _parser()
+    parser = option_parser()
     options = list(arguments)
     after: list[str] = []
     if "--" in options:
@@ -247,14 +247,13 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parsed
 
 
-def _parser() -> Parser:
+def option_parser() -> Parser:
+    """Return the parser of the command."""
     parser = Parser(
-        prog="csmtplib send",
+        "csmtplib send",
         usage=_USAGE,
         description=_DESCRIPTION,
-        epilog=_MANUAL,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        manual=_MANUAL,
     )
     parser.add_argument(
         "arguments",
@@ -262,12 +261,7 @@ def _parser() -> Parser:
         metavar="PATH",
         help="file, mbox, Maildir, or - for standard input",
     )
-    parser.add_argument(
-        "--server",
-        metavar="URL",
-        default=DEFAULT_SINK,
-        help="server URL, see servers (default: %(default)s)",
-    )
+    add_server_option(parser)
     sender = parser.add_mutually_exclusive_group()
     sender.add_argument(
         "--from",
