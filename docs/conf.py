@@ -14,7 +14,14 @@ version = release = csmtplib.__version__
 # The licence names who holds the copyright.
 project_copyright = "the csmtplib authors"
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "commands", "docstrings"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx_copybutton",
+    "commands",
+    "docstrings",
+    "python_docs",
+]
 exclude_patterns = ["extensions"]
 nitpicky = True
 # "c" and "python" are values, not quotations.
@@ -26,9 +33,23 @@ html_show_sphinx = False
 html_copy_source = False
 html_static_path = ["static"]
 html_css_files = ["wide.css"]
+# For the links to view and edit a page.
+html_theme_options = {
+    "source_repository": "https://github.com/csmtplib/csmtplib/",
+    "source_branch": "main",
+    "source_directory": "docs/",
+}
+
+# Code and files can be copied, without prompts and outputs; what a command prints can't.
+copybutton_selector = ", ".join(
+    f"div.{name} pre"
+    for name in ("highlight-python", "highlight-pycon", "highlight-sh", "literal-block-wrapper")
+)
+copybutton_exclude = ".linenos, .gp, .go"
 
 # Deep enough for links to the headings of other pages.
 myst_heading_anchors = 3
+myst_enable_extensions = ["deflist"]
 
 # In docstrings, which are plain text, `this` is code.
 default_role = "literal"

@@ -245,7 +245,7 @@ OLD_WORDS = {
     r"surveys?": "scan",
     r"genuine|untouched": "original, is_overridden()",
     r"blink": "short wait",
-    r"octets?": "bytes",
+    r"octets?(?!-stream)": "bytes",
     r"csmtp_line": "csmtp_connection",
 }
 ROOT = Path(__file__).parents[1]

@@ -7,14 +7,10 @@ what they raise stands by itself; names of what is public become links, and othe
 from __future__ import annotations
 
 import builtins
-import collections.abc
 import dataclasses
-import email.message
 import importlib
 import inspect
 import re
-import sys
-import types
 from collections.abc import Iterator
 from itertools import groupby
 from operator import itemgetter
@@ -76,8 +72,6 @@ _CODE = re.compile(
 )
 # The classes whose methods are documented as those of SMTP, but for what LMTP has of its own.
 _SMTP = {"Connection", "Session", "SMTP", "SMTP_SSL", "LMTP"}
-# Where names in annotations are from that are imported for type checkers alone.
-_NAMESPACES = (collections.abc, email.message, types)
 _SPECIAL = re.compile(r"([\\*|@]|(?<=\w)_(?!\w))")
 
 
@@ -220,9 +214,6 @@ def resolve(
         return domain.resolve_xref(
             env, node["refdoc"], app.builder, "obj", documented, node, content
         )
-    # The standard library's: there may be no network to ask where it is documented.
-    if root in sys.stdlib_module_names or any(hasattr(each, target) for each in _NAMESPACES):
-        return content
     return None
 
 

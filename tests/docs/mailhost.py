@@ -7,6 +7,8 @@ They offer what a large provider offers: STARTTLS, within TLS a login of anybody
     busy    is refused for now, whenever it is tried: 451
     later   is refused for now when it is tried for the first time: 451
     lost    has the server hang up instead of an answer, the first time
+    crowd   is one too many for the session, the first time: 421
+    strict  takes mail of authenticated senders alone: 550
 """
 
 from __future__ import annotations
@@ -30,6 +32,16 @@ import trustme
 from ..protocol.serving import Delivery, Host
 
 HOSTS = ("mail.example.org", "mx.example.org", "lists.example.org")
+# On the pages these stand for themselves; in the tests they are the same servers as the others.
+PROVIDERS = (
+    "email-smtp.eu-west-1.amazonaws.com",
+    "smtp.sendgrid.net",
+    "smtp.mailgun.org",
+    "smtp.postmarkapp.com",
+    "smtp.gmail.com",
+)
+# In place of any port of blocked.example.org.
+BLOCKED = 0
 PASSWORD = "secret"
 SECONDS = 30.0
 
@@ -68,6 +80,10 @@ class MailHost:
                 return "550 5.1.1 there is no such mailbox"
             if name == "busy" or (name == "later" and self._is_first(address)):
                 return "451 4.7.1 try again later"
+            if name == "crowd" and self._is_first(address):
+                return "421 4.7.0 too many messages in this session"
+            if name == "strict":
+                return "550 5.7.26 the sender is not authenticated: SPF and DKIM did not pass"
             if name == "lost" and self._is_first(address):
                 lost.append(address)
             return "250 2.1.5 ok"
@@ -138,13 +154,25 @@ class _Connection(socketserver.BaseRequestHandler):
 
 
 @contextlib.contextmanager
+def _full() -> Iterator[int]:
+    """A port of loopback that answers no connection, as if a firewall dropped its packets."""
+    with ExitStack() as resources:
+        listener = resources.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            waiting = resources.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+@contextlib.contextmanager
 def running(directory: Path) -> Iterator[MailHost]:
     """The servers, for as long as the context. Their authority is written into the directory."""
     authority = trustme.CA()
     site = MailHost(directory / "authority.pem")
     authority.cert_pem.write_to_path(site.authority)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(*HOSTS).configure_cert(tls)
+    authority.issue_cert(*HOSTS, *PROVIDERS).configure_cert(tls)
     with ExitStack() as resources:
         for port in (24, 25, 465, 587, 2003):
             server = _Server(site, tls, lmtp=port in (24, 2003), implicit=port == 465)
@@ -152,4 +180,5 @@ def running(directory: Path) -> Iterator[MailHost]:
             site.ports[port] = server.server_address[1]
             threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
             resources.callback(server.shutdown)
+        site.ports[BLOCKED] = resources.enter_context(_full())
         yield site

@@ -7,7 +7,8 @@ name are those of mailhost.py. How a block is written says what is expected:
   or with the number of a comment `<!-- exit 75 -->` before it;
 - what has to be run there has a comment `<!-- in the repository -->`;
 - `text` behind one of them is its output, where "..." stands for anything;
-- a `{code-block}` with a caption is a file of that name, which is written.
+- a `{code-block}` with a caption is a file of that name, which is written, and compiled if it is
+  Python.
 
 What sends nothing, makes no file, and shows nothing, fails: it would go unseen if it did nothing.
 """
@@ -21,6 +22,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,6 +97,12 @@ class Page:
         file = self.directory / block.caption
         if file.parent != self.directory:
             pytest.fail(f"{block}: {block.caption} is not in the page's directory")
+        if file.suffix == ".py":
+            # It may need a framework that is not there; then nobody runs it.
+            try:
+                compile(block.text, f"{block}", "exec", dont_inherit=True)
+            except SyntaxError as error:
+                pytest.fail(f"{block}: {error}")
         file.write_text(block.text, encoding="utf-8")
 
     def _seen(self) -> Any:
@@ -173,9 +181,15 @@ def environment(site: MailHost, directory: Path) -> dict[str, str]:
     programs = directory.parent / "bin"
     return os.environ | {
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": os.pathsep.join([str(HERE / "redirect"), *import_path()]),
+        # The last is for environments that a page makes: pip finds the package installed there.
+        "PYTHONPATH": os.pathsep.join(
+            [str(HERE / "redirect"), *import_path(), sysconfig.get_path("purelib")]
+        ),
         "PYTHONDONTWRITEBYTECODE": "1",
+        "PIP_NO_INDEX": "1",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "DOCUMENTED_PORTS": " ".join(f"{port}={ours}" for port, ours in site.ports.items()),
+        "DOCUMENTED_PROVIDERS": " ".join(mailhost.PROVIDERS),
         "SSL_CERT_FILE": str(site.authority),
         "CSMTPLIB_IMPL": csmtplib.implementation,
         "CSMTPLIB_PASSWORD_FILE": str(programs.parent / "password"),
@@ -191,7 +205,7 @@ def import_path() -> list[str]:
 def write_programs(directory: Path) -> None:
     """Writes the commands that pages call, so that they run in this interpreter."""
     directory.mkdir()
-    for name, arguments in (("csmtplib", "-m csmtplib"), ("python", "")):
+    for name, arguments in (("csmtplib", "-m csmtplib"), ("python", ""), ("python3", "")):
         program = directory / name
         program.write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n')
         program.chmod(0o755)
@@ -340,6 +354,7 @@ def test_blocks_that_do_what_they_say(text: str, site: MailHost, tmp_path: Path)
         ("```ruby\n1 + 1\n```\n", "who would run ruby"),
         ("```text\nof nobody\n```\n", "who would run text"),
         ("text\n\n    indented\n", "fence it"),
+        ("```{code-block} python\n:caption: a.py\n\n1 +\n```\n", "invalid syntax"),
         ("```{python}\n1\n```\n", "what is {python}"),
         (
             '```python\nimport csmtplib\ncsmtplib.SMTP("mx.example.com")\n```\n',

@@ -6,6 +6,7 @@ import functools
 import html
 import importlib.util
 import inspect
+import json
 import os
 import re
 import subprocess
@@ -29,7 +30,7 @@ from .test_blocks import import_path
 
 Inventory = dict[str, str]
 
-WANTED = ("sphinx", "myst_parser", "furo", "jinja2")
+WANTED = ("sphinx", "myst_parser", "furo", "sphinx_copybutton", "jinja2")
 # What it says is the same on all interpreters, but Sphinx is not.
 pytestmark = pytest.mark.long
 
@@ -180,3 +181,40 @@ def test_every_scheme_and_option_of_a_server_is_there() -> None:
         server_url.parse("smtp://host?other=1", {})
     for option in re.findall(r"([\w-]+)=", str(raised.value).partition("there are")[2]):
         assert f"`{option}=" in page
+
+
+@pytest.mark.parametrize(
+    ("word", "page"),
+    [
+        ("attachment", "how-to/attachments"),
+        ("Gmail", "how-to/providers"),
+        ("Django", "how-to/web-frameworks"),
+        ("thread", "how-to/threads"),
+        ("cron", "how-to/logging-and-cron"),
+        ("DKIM", "troubleshooting"),
+        ("aiosmtplib", "migration"),
+    ],
+)
+def test_search_finds_what_readers_look_for(word: str, page: str, built: Path) -> None:
+    from sphinx.search.en import SearchEnglish
+
+    written = (built / "searchindex.js").read_text(encoding="utf-8")
+    index = json.loads(written.removeprefix("Search.setIndex(").removesuffix(")"))
+    term = SearchEnglish({}).stem(word.lower())
+    pages = set()
+    for terms in (index["terms"], index["titleterms"]):
+        found = terms.get(term, [])
+        numbers = [found] if isinstance(found, int) else found
+        pages |= {index["docnames"][number] for number in numbers}
+    assert page in pages
+
+
+def test_names_of_python_lead_to_its_documentation(built: Path) -> None:
+    page = (built / "reference" / "smtplib.html").read_text(encoding="utf-8")
+    assert 'href="https://docs.python.org/3/library/ssl.html#ssl.SSLContext"' in page
+
+
+def test_pages_can_be_edited_and_code_copied(built: Path) -> None:
+    page = (built / "how-to" / "threads.html").read_text(encoding="utf-8")
+    assert "/edit/main/docs/how-to/threads.md" in page
+    assert "copybutton.js" in page
