@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import ssl
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -70,6 +71,18 @@ def destination(url: str) -> tuple[AbstractContextManager[Server], str]:
         raise Failure(Exit.CONFIG, f"--server {error}") from error
     _check_files(server)
     return nullcontext(server), f"to {server}"
+
+
+def sink_advice(url: str, *, with_journal: bool) -> list[str]:
+    """Return what to do after a run into the embedded server, as lines; none for other servers."""
+    if not url.startswith(SINK):
+        return []
+    letters = os.path.join(url.removeprefix(SINK), "new")
+    practice = "kill a run and csmtplib resume it; then " if with_journal else ""
+    return [
+        f"no mail left this machine: to read a letter, open a file in {shlex.quote(letters)}",
+        f"next: {practice}send to a real server with --server submission://USER@HOST",
+    ]
 
 
 def _check_files(server: Server) -> None:
