@@ -50,7 +50,7 @@ def test_letters_to_a_dozen(cli: Command, tmp_path: Path) -> None:
     assert advice == [
         "csmtplib: no mail left this machine: to read a letter, open a file in "
         + os.path.join("arrived", "new"),
-        "csmtplib: next: send to a real server with --server submission://USER@HOST",
+        "csmtplib: next: send for real: --server submission://USER@HOST",
     ]
     with open(FEW, encoding="utf-8") as file:
         rows = {row["email"]: row for row in csv.DictReader(file)}
@@ -80,7 +80,7 @@ def test_what_to_do_after_a_run_into_the_sink(cli: Command, tmp_path: Path) -> N
         "csmtplib: all results: csmtplib report j",
         "csmtplib: no mail left this machine: to read a letter, open a file in "
         + shlex.quote(os.path.join("a b", "new")),
-        "csmtplib: next: kill a run and csmtplib resume it; then send to a real server with "
+        "csmtplib: next: kill a run and resume it, or send for real: "
         "--server submission://USER@HOST",
     ]
     assert cli("bulk", *with_journal).err.splitlines()[2:] == advice

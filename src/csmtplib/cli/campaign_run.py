@@ -281,8 +281,11 @@ class CampaignRun:
             self._display.say(line)
         if name is not None:
             self._display.say(f"all results: csmtplib report {shlex.quote(name)}")
-        if self.tally.status.accepted and not is_rest:
-            for line in sink_advice(self._url, with_journal=name is not None):
+        status = self.tally.status
+        if status.accepted and not is_rest:
+            is_resumed = status.completed_before or status.in_doubt_before
+            can_resume = name is not None and not is_resumed
+            for line in sink_advice(self._url, can_resume=can_resume):
                 self._display.say(line)
 
     @property

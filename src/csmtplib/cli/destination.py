@@ -73,15 +73,18 @@ def destination(url: str) -> tuple[AbstractContextManager[Server], str]:
     return nullcontext(server), f"to {server}"
 
 
-def sink_advice(url: str, *, with_journal: bool) -> list[str]:
-    """Return what to do after a run into the embedded server, as lines; none for other servers."""
+def sink_advice(url: str, *, can_resume: bool) -> list[str]:
+    """Return what to do after a run into the embedded server, as lines; none for other servers.
+
+    can_resume: whether to suggest an interruption.
+    """
     if not url.startswith(SINK):
         return []
     letters = os.path.join(url.removeprefix(SINK), "new")
-    practice = "kill a run and csmtplib resume it; then " if with_journal else ""
+    practice = "kill a run and resume it, or " if can_resume else ""
     return [
         f"no mail left this machine: to read a letter, open a file in {shlex.quote(letters)}",
-        f"next: {practice}send to a real server with --server submission://USER@HOST",
+        f"next: {practice}send for real: --server submission://USER@HOST",
     ]
 
 
