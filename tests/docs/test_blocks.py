@@ -55,6 +55,7 @@ ELSEWHERE = {
         ".venv/bin/pip install -q . --group bench && .venv/bin/python -m benchmarks",
         ".venv/bin/python -m pytest benchmarks/micro",
     ],
+    "CONTRIBUTING.md": ["python3 -m venv --upgrade-deps .venv\n", ".ci/run\n"],
     # By .ci/run, or too long for a test; they work on the repository itself.
     "docs/develop.md": [
         "python3 -m venv --upgrade-deps .venv\n",
