@@ -21,6 +21,7 @@ from ..cli.terminal import Terminal
 PICTURE = Path(__file__).parents[2] / "docs" / "static" / "campaign.svg"
 
 COLUMNS = 96
+SECONDS = 60.0
 FILES = ("letter.txt", "letter.html", "recipients.csv")
 
 BULK = "bulk --template letter.txt --journal may.journal --server sink:outbox recipients.csv"
@@ -46,7 +47,7 @@ def session(directory: Path) -> Iterator[Line]:
     for each in FILES:
         shutil.copyfile(DATA / each, directory / each)
     yield "command", f"$ csmtplib {BULK}"
-    with Terminal(*shlex.split(BULK), cwd=directory, columns=COLUMNS) as terminal:
+    with Terminal(*shlex.split(BULK), cwd=directory, columns=COLUMNS, seconds=SECONDS) as terminal:
         terminal.until(HALF)
         terminal.process.kill()
         terminal.end()
@@ -54,7 +55,9 @@ def session(directory: Path) -> Iterator[Line]:
     yield "bar", HALF.strip("\r") + bar.partition("\r")[0].rstrip()
     yield "killed", "Killed"
     yield "command", f"$ csmtplib {RESUME}"
-    with Terminal(*shlex.split(RESUME), cwd=directory, columns=COLUMNS) as terminal:
+    with Terminal(
+        *shlex.split(RESUME), cwd=directory, columns=COLUMNS, seconds=SECONDS
+    ) as terminal:
         terminal.end()
         lines = terminal.screen()
     for line in lines:
