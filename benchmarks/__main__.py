@@ -7,10 +7,11 @@ import importlib.util
 import json
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from tests.servers.process import ServerUnavailable
 
@@ -41,6 +42,19 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--rounds", type=int, help=f"how often each sends (default {ROUNDS})")
     options.add_argument("--json", type=Path, metavar="FILE", help="write every sample to FILE")
     options.add_argument("--svg", type=Path, metavar="FILE", help="draw the rates into FILE")
+    options.add_argument(
+        "--chart",
+        type=Path,
+        metavar="DIRECTORY",
+        help="draw the chart of the README into DIRECTORY",
+    )
+    options.add_argument(
+        "--from",
+        dest="measured",
+        type=Path,
+        metavar="FILE",
+        help="draw the chart from the JSON of an earlier run; measure nothing",
+    )
     options.add_argument(
         "--quick",
         action="store_true",
@@ -114,8 +128,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unknown = set(options.scenario).difference(names())
     if unknown:
         parser().error(f"no such scenario: {', '.join(sorted(unknown))}")
-    if options.svg and importlib.util.find_spec("matplotlib") is None:
-        parser().error("--svg takes matplotlib: pip install matplotlib")
+    if (options.svg or options.chart) and importlib.util.find_spec("matplotlib") is None:
+        parser().error("--svg and --chart take matplotlib: pip install matplotlib")
+    if options.measured:
+        if options.chart is None or options.scenario or options.json or options.svg:
+            parser().error("--from goes with --chart alone")
+        return draw_chart(json.loads(options.measured.read_text())["panels"], options.chart)
     # However it is ended, servers and directories go.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     print(NOTES)
@@ -124,8 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
+    panels = [as_json(*each) for each in measured]
     if options.json:
-        panels = [as_json(*each) for each in measured]
         whole = {
             "environment": environment(pinned=not options.unpinned),
             "panels": panels,
@@ -136,7 +154,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from .plot import plot  # matplotlib is there only for those who draw
 
         plot(measured, options.svg)
-    return int(any(result.failed for _, _, results in measured for result in results))
+    failed = any(result.failed for _, _, results in measured for result in results)
+    if options.chart:
+        failed |= draw_chart(panels, options.chart) != 0
+    return int(failed)
+
+
+def draw_chart(panels: Sequence[Mapping[str, Any]], directory: Path) -> int:
+    """Draw the chart of the README; return the exit status, 1 if a bar was not measured."""
+    from . import chart  # as for plot()
+
+    try:
+        chart.draw(panels, directory)
+    except chart.NotMeasured as reason:
+        print(reason, file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

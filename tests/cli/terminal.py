@@ -40,12 +40,19 @@ class Terminal:
     is asked for; else that is in `out` at the end."""
 
     def __init__(
-        self, *arguments: str, cwd: Path, with_stdout: bool = False, columns: int = COLUMNS
+        self,
+        *arguments: str,
+        cwd: Path,
+        with_stdout: bool = False,
+        columns: int = COLUMNS,
+        seconds: float = DEADLINE,
     ) -> None:
+        """seconds: how long until() and end() wait."""
         import fcntl
         import pty
         import termios
 
+        self._seconds = seconds
         self._ours, its = pty.openpty()
         fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, columns, 0, 0))
         streams: dict[str, Any] = {"stderr": its, "stdout": its if with_stdout else subprocess.PIPE}
@@ -76,13 +83,13 @@ class Terminal:
 
     def until(self, text: str) -> None:
         """Reads until the text has been written."""
-        end = time.monotonic() + DEADLINE
+        end = time.monotonic() + self._seconds
         while text not in self.written:
             assert self._read(end), f"no {text!r} in {self.written!r}"
 
     def end(self) -> int:
         """Reads what else comes; the exit code."""
-        end = time.monotonic() + DEADLINE
+        end = time.monotonic() + self._seconds
         while self._read(end):
             pass
         self.out, _ = self.process.communicate(timeout=DEADLINE)

@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections import Counter
@@ -43,9 +44,14 @@ def test_letters_to_a_dozen(cli: Command, tmp_path: Path) -> None:
         *("--list-unsubscribe", "https://x.test/u/{{ token }}, mailto:off@x.test"),
     )
     assert (done.code, done.out) == (0, "")
-    first, second = done.err.splitlines()
+    first, second, *advice = done.err.splitlines()
     assert first.startswith("csmtplib: 12 recipients into the Maildir arrived only, in ")
     assert second == "csmtplib: 12 accepted, 0 rejected, 0 deferred, 0 in doubt"
+    assert advice == [
+        "csmtplib: no mail left this machine: to read a letter, open a file in "
+        + os.path.join("arrived", "new"),
+        "csmtplib: next: send for real: --server submission://USER@HOST",
+    ]
     with open(FEW, encoding="utf-8") as file:
         rows = {row["email"]: row for row in csv.DictReader(file)}
     arrived = [parsed(data) for data in filed(tmp_path / "arrived")]
@@ -65,6 +71,25 @@ def test_letters_to_a_dozen(cli: Command, tmp_path: Path) -> None:
         assert html is not None
         assert f"Dear {row['name']},\n" in text.get_content()
         assert f"<p>Dear {row['name']},</p>" in html.get_content()
+
+
+def test_what_to_do_after_a_run_into_the_sink(cli: Command, tmp_path: Path) -> None:
+    arguments = write(tmp_path, addresses(2))
+    with_journal = ["--server", "sink:a b", "--journal", "j", *arguments]
+    advice = [
+        "csmtplib: all results: csmtplib report j",
+        "csmtplib: no mail left this machine: to read a letter, open a file in "
+        + shlex.quote(os.path.join("a b", "new")),
+        "csmtplib: next: kill a run and resume it, or send for real: "
+        "--server submission://USER@HOST",
+    ]
+    assert cli("bulk", *with_journal).err.splitlines()[2:] == advice
+    assert len(filed(tmp_path / "a b")) == 2
+    # A run that has nothing left to send has filed no letter.
+    assert "next:" not in cli("resume", "j").err
+    assert cli("bulk", "--quiet", "--server", "sink:quiet", *arguments).err == ""
+    with ThrottlingServer() as server:
+        assert "next:" not in cli("bulk", "--server", server.url, *arguments).err
 
 
 def test_the_table_of_the_readme() -> None:

@@ -133,6 +133,18 @@ def test_the_sink_is_the_same_one(
     assert list((tmp_path / "other").iterdir()) == []
 
 
+def test_what_to_do_after_a_resumed_run_into_the_sink(cli: Command, tmp_path: Path) -> None:
+    arguments = write(tmp_path, addresses(20))
+    with ThrottlingServer() as server:
+        stop_halfway(cli, server, *arguments)
+    done = cli("resume", "--server", "sink:arrived", "j")
+    assert done.code == 1
+    # Who has resumed a run need not be shown how.
+    assert done.err.splitlines()[-1] == (
+        "csmtplib: next: send for real: --server submission://USER@HOST"
+    )
+
+
 @pytest.mark.parametrize("changed", ["letter.txt", "table.csv"])
 def test_files_that_have_changed(cli: Command, tmp_path: Path, changed: str) -> None:
     arguments = write(tmp_path, addresses(9))

@@ -11,10 +11,13 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parent.parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 
 # What Sphinx makes of these is no code.
-DIRECTIVES = {"{command}", "{eval-rst}", "{include}", "{toctree}"}
+DIRECTIVES = {"{command}", "{eval-rst}", "{image}", "{include}", "{toctree}"}
 
 _OPTION = re.compile(r":([\w-]+):[ \t]*(.*)\n")
 _MARK = re.compile(r"<!-- (.*) -->\s*")

@@ -53,10 +53,17 @@ ELSEWHERE = {
         "python3 -m venv .venv && .venv/bin/pip install -q '.[cli]' && .venv/bin/csmtplib bulk",
         "python3 -m venv --upgrade-deps .venv && .venv/bin/pip install -q . --group test && "
         ".venv/bin/python -m tests",
-        # They measure, for a long time; .ci/run has them measure for a short one.
-        ".venv/bin/pip install -q . --group bench && .venv/bin/python -m benchmarks",
-        ".venv/bin/python -m pytest benchmarks/micro",
+        # From a package index.
+        "pip install csmtplib",
     ],
+    # They measure, for a long time; .ci/run has them measure for a short one.
+    "docs/performance.md": [
+        ".venv/bin/pip install -q . --group bench && .venv/bin/python -m benchmarks",
+        ".venv/bin/python -m benchmarks hostile",
+        # By tests/benchmarks/test_chart.py.
+        ".venv/bin/python -m benchmarks --from",
+    ],
+    "CONTRIBUTING.md": ["python3 -m venv --upgrade-deps .venv\n", ".ci/run\n"],
     # By .ci/run, or too long for a test; they work on the repository itself.
     "docs/develop.md": [
         "python3 -m venv --upgrade-deps .venv\n",
@@ -212,7 +219,7 @@ def write_programs(directory: Path) -> None:
 
 
 def write_files(directory: Path) -> None:
-    """Writes the files that the README takes for granted."""
+    """Writes the files that the pages take for granted."""
     directory.mkdir()
     campaign = DATA / "campaign"
     for source, name in (

@@ -21,7 +21,7 @@ from ..protocol.outcome import State
 from . import metrics, results
 from .addressing import read_suppressed
 from .conventions import Exit, Failure, doubt_advice, resume_advice, visible
-from .destination import destination, no_session
+from .destination import destination, no_session, sink_advice
 from .display import Display, Ticker, WaitReporter
 from .interrupt import Interrupt
 from .jobs import Fault, Item
@@ -57,6 +57,7 @@ class CampaignRun:
     ) -> None:
         """url: of the server. id: of the campaign. resources: closes what is opened."""
         opening, self._destination = destination(url)
+        self._url = url
         self._display = display
         self._verbose: bool = options.verbose
         self._quiet: bool = options.quiet
@@ -280,6 +281,12 @@ class CampaignRun:
             self._display.say(line)
         if name is not None:
             self._display.say(f"all results: csmtplib report {shlex.quote(name)}")
+        status = self.tally.status
+        if status.accepted and not is_rest:
+            is_resumed = status.completed_before or status.in_doubt_before
+            can_resume = name is not None and not is_resumed
+            for line in sink_advice(self._url, can_resume=can_resume):
+                self._display.say(line)
 
     @property
     def _again(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import ssl
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -70,6 +71,21 @@ def destination(url: str) -> tuple[AbstractContextManager[Server], str]:
         raise Failure(Exit.CONFIG, f"--server {error}") from error
     _check_files(server)
     return nullcontext(server), f"to {server}"
+
+
+def sink_advice(url: str, *, can_resume: bool) -> list[str]:
+    """Return what to do after a run into the embedded server, as lines; none for other servers.
+
+    can_resume: whether to suggest an interruption.
+    """
+    if not url.startswith(SINK):
+        return []
+    letters = os.path.join(url.removeprefix(SINK), "new")
+    practice = "kill a run and resume it, or " if can_resume else ""
+    return [
+        f"no mail left this machine: to read a letter, open a file in {shlex.quote(letters)}",
+        f"next: {practice}send for real: --server submission://USER@HOST",
+    ]
 
 
 def _check_files(server: Server) -> None:
