@@ -27,12 +27,12 @@ sys.exit(main())
 """
 
 
-def _environment() -> dict[str, str]:
+def _environment(colours: bool) -> dict[str, str]:
     """Return the variables of a process that is to believe its terminal about its size."""
-    environment = os.environ | {"CSMTPLIB_IMPL": csmtplib.implementation}
-    for each in ("COLUMNS", "LINES"):
+    environment = os.environ | {"CSMTPLIB_IMPL": csmtplib.implementation, "TERM": "xterm"}
+    for each in ("COLUMNS", "LINES", "NO_COLOR"):
         environment.pop(each, None)
-    return environment
+    return environment if colours else environment | {"NO_COLOR": "1"}
 
 
 class Terminal:
@@ -46,6 +46,7 @@ class Terminal:
         with_stdout: bool = False,
         columns: int = COLUMNS,
         seconds: float = DEADLINE,
+        colours: bool = False,
     ) -> None:
         """seconds: how long until() and end() wait."""
         import fcntl
@@ -59,7 +60,7 @@ class Terminal:
         self.process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, *arguments],
             cwd=cwd,
-            env=_environment(),
+            env=_environment(colours),
             stdin=subprocess.DEVNULL,
             text=True,
             **streams,

@@ -20,6 +20,7 @@ from ..bulk.sender import BulkSender
 from ..protocol.outcome import State
 from . import metrics, results
 from .addressing import read_suppressed
+from .colours import coloured
 from .conventions import Exit, Failure, doubt_advice, resume_advice, visible
 from .destination import destination, no_session, sink_advice
 from .display import Display, Ticker, WaitReporter
@@ -215,7 +216,7 @@ class CampaignRun:
         line = f"{shown}  {delivery.recipient}  {code}{delivery.text}  {delivery.key}"
         if self._verbose:
             try:
-                print(visible(line))
+                print(coloured(visible(line), sys.stdout))
             except OSError as error:
                 self._give_up_stdout(error)
         elif self._reported < _MAX_REPORTED:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..drive.performer import Waiting
+from .colours import coloured
 from .conventions import visible
 from .tally import Tally
 
@@ -89,7 +90,7 @@ class Display:
 
     def say(self, line: str) -> None:
         """Print a line above the bar, with unprintable characters escaped."""
-        shown = f"csmtplib: {visible(line)}"
+        shown = coloured(f"csmtplib: {visible(line)}", sys.stderr)
         if self._bar is None:
             print(shown, file=sys.stderr)
         else:

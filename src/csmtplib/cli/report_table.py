@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from .colours import coloured
 from .conventions import doubt_advice, resume_advice, visible
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def _recipients(view: JournalView, state: str) -> None:
     """Print recipients in the format of `csmtplib bulk --verbose`."""
     for each in view.rows(state):
         code = "" if each.code is None else f"{each.code} "
-        print(visible(f"{state}  {each.address}  {code}{each.reply or ''}  {each.key}"))
+        line = f"{state}  {each.address}  {code}{each.reply or ''}  {each.key}"
+        print(coloured(visible(line), sys.stdout))
 
 
 def _campaign(view: JournalView) -> None:
@@ -186,7 +188,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str | int]]) -> None:
             cell.rjust(width) if to_the_right else _shortened(cell, width).ljust(width)
             for cell, width, to_the_right in zip(cells, widths, right, strict=True)
         )
-        print(line.rstrip())
+        print(coloured(line.rstrip(), sys.stdout))
 
 
 def _paragraphs(head: Sequence[str], rows: Sequence[Sequence[str | int]]) -> None:
@@ -206,7 +208,7 @@ def _paragraph(text: str, indent: int) -> None:
     room = _room()
     shown = visible(text)
     if len(shown) <= room:
-        print(shown)
+        print(coloured(shown, sys.stdout))
         return
     # An address or a name that is longer than a line stays whole, so that it can be copied.
     lines = textwrap.wrap(
@@ -217,7 +219,8 @@ def _paragraph(text: str, indent: int) -> None:
         break_on_hyphens=False,
         drop_whitespace=True,
     )
-    print("\n".join(lines))
+    for line in lines:
+        print(coloured(line, sys.stdout))
 
 
 def _shortened(text: str, width: int) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..protocol.outcome import Outcome, State
+from .colours import coloured
 from .conventions import Exit, doubt_advice, visible
 from .sources import Mail
 
@@ -62,7 +63,7 @@ class Report:
             said = outcome.reply or outcome.fault
             line = f"{outcome.state.value}  {outcome.recipient}  {said}  {mail.origin}"
             if self._verbose:
-                print(visible(line), flush=True)
+                print(coloured(visible(line), sys.stdout), flush=True)
             elif outcome.state is not State.ACCEPTED:
                 self.say(line)
 
@@ -124,7 +125,7 @@ class Report:
 
     def say(self, line: str) -> None:
         """Print a line above the progress bar. May be called in another thread."""
-        shown = f"csmtplib: {visible(line)}"
+        shown = coloured(f"csmtplib: {visible(line)}", sys.stderr)
         if self._bar is None:
             print(shown, file=sys.stderr)
         else:
