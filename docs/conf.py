@@ -27,6 +27,9 @@ nitpicky = True
 # "c" and "python" are values, not quotations.
 smartquotes = False
 
+# csmtplib(1), by -b man: what the commands print for --help.
+man_pages = [("commands", "csmtplib", "send mail from the command line", "", 1)]
+
 html_theme = "furo"
 html_title = f"csmtplib {release}"
 html_show_sphinx = False

@@ -127,6 +127,31 @@ def values(cls: type) -> set[str]:
     return names - methods(cls)
 
 
+def test_the_manual_page(built: Path, tmp_path: Path) -> None:
+    """What distributions install as csmtplib(1)."""
+    doctrees = built.parent / "doctrees"
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "sphinx",
+            "-q",
+            "-b",
+            "man",
+            "-d",
+            doctrees,
+            ROOT / "docs",
+            tmp_path,
+        ],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(import_path())},
+        check=True,
+        timeout=300,
+    )
+    text = (tmp_path / "csmtplib.1").read_text("utf-8").replace("\\-", "-")
+    for each in (*COMMANDS, "--in-doubt", "smtps://", "EXIT CODES", "NOPERM"):
+        assert each in text
+
+
 def test_every_public_name_is_there(documented: Inventory) -> None:
     assert {name for name in public_names() if name not in documented} == set()
 
