@@ -127,6 +127,12 @@ def values(cls: type) -> set[str]:
     return names - methods(cls)
 
 
+def test_each_option_has_an_address(built: Path) -> None:
+    page = (built / "commands.html").read_text("utf-8")
+    for each in ("bulk-rate", "resume-retry-rejected", "report-format", "send-from", "run-m"):
+        assert f'id="cmdoption-csmtplib-{each}"' in page
+
+
 def test_the_manual_page(built: Path, tmp_path: Path) -> None:
     """What distributions install as csmtplib(1)."""
     doctrees = built.parent / "doctrees"

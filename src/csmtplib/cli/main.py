@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = _parser()
+    parser = option_parser()
     if not (sys.argv[1:] if argv is None else argv):
         # A user without a command needs the help; a script sees the mistake in the exit code.
         parser.print_help(sys.stderr)
@@ -59,7 +59,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _parser() -> Parser:
+def option_parser() -> Parser:
+    """Return the parser of csmtplib itself."""
     parser = Parser(
         "csmtplib",
         description="A C-accelerated drop-in for smtplib, and tools that send mail.",
