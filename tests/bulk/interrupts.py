@@ -4,17 +4,20 @@
         [--steps | --calls]
 
 sends a few messages again and again, to a sink that logs what it accepts. Each run is interrupted
-once: by SIGINT at a random moment; with --steps before a random bytecode of this package, or of
-what it uses of the standard library; with --calls before or behind each call that sends, receives,
-waits or writes to the journal, one after the other. A campaign of BulkSender has a journal, is
-interrupted, and is then resumed to its end; in doubt stays in doubt. What the server has must be
-told as accepted or in doubt, and be there once; what is told as accepted must be there.
+once: by SIGINT at a random moment; with --steps at a random bytecode of this package, or of what it
+uses of the standard library, at which Python looks for signals; with --calls before or behind each
+call that sends, receives, waits or writes to the journal, one after the other. A campaign of
+BulkSender has a journal, is interrupted, and is then resumed to its end; in doubt stays in doubt.
+What the server has must be told as accepted or in doubt, and be there once; what is told as
+accepted must be there.
 """
 
 from __future__ import annotations
 
 import argparse
+import dis
 import faulthandler
+import functools
 import gc
 import itertools
 import os
@@ -30,7 +33,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import FrameType, SimpleNamespace
+from types import CodeType, FrameType, SimpleNamespace
 from typing import Any, Literal, TypeAlias
 
 import trustme
@@ -110,9 +113,29 @@ class ByThread:
         self._thread.join()
 
 
+@functools.cache
+def where_signals_come(code: CodeType) -> frozenset[int]:
+    """The offsets of the bytecodes at which Python looks for signals: the first, calls, and jumps
+    backwards. But not at the call that leaves a `with` block: what holds a lock gives it back."""
+    found = {0}
+    before: list[str] = []
+    for each in dis.get_instructions(code):
+        name = each.opname
+        if name.startswith("CALL") and "INTRINSIC" not in name:
+            leaves_with = before[-3:] in (["None"] * 3, ["None", "DUP_TOP", "DUP_TOP"])
+            if not leaves_with:
+                found.add(each.offset)
+        elif name in ("RESUME", "JUMP_ABSOLUTE") or name.startswith("JUMP_BACKWARD"):
+            found.add(each.offset)
+        if name not in ("PRECALL", "PUSH_NULL", "CACHE"):
+            is_none = name == "LOAD_CONST" and each.argval is None
+            before.append("None" if is_none else name)
+    return frozenset(found)
+
+
 class ByStep:
-    """Raises before the bytecode of the package, or of what it uses of the standard library, of
-    which so many were run before; `steps` counts them."""
+    """Raises at the bytecode of the package, or of what it uses of the standard library, before
+    which Python has looked for signals so often; `steps` counts that."""
 
     def __init__(self, at: float) -> None:
         self._at = at
@@ -132,7 +155,7 @@ class ByStep:
         return self._step
 
     def _step(self, frame: FrameType, event: str, argument: object) -> Any:
-        if event == "opcode":
+        if event == "opcode" and frame.f_lasti in where_signals_come(frame.f_code):
             self.steps += 1
             if self.steps >= self._at:
                 self._at = float("inf")
@@ -363,7 +386,7 @@ def interrupters(run: Run, again: Run, way: Way) -> Iterator[Interrupter]:
         return
     if way == "steps":
         steps = steps_of(run)
-        print(f"a run has {steps} bytecodes", flush=True)
+        print(f"Python looks for signals {steps} times in a run", flush=True)
         while True:
             yield ByStep(chance.randrange(1, steps))
     duration(run)

@@ -41,7 +41,7 @@ def test_a_signal_at_any_time_in_a_stream(face: Face, tmp_path: Path) -> None:
 
 @every_face
 @plain_and_tls
-def test_before_any_bytecode(face: Face, tls: bool, tmp_path: Path) -> None:
+def test_wherever_python_looks_for_signals(face: Face, tls: bool, tmp_path: Path) -> None:
     account(tmp_path, face, "steps", tls=tls)
 
 
