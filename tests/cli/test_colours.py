@@ -25,7 +25,7 @@ class Screen(io.StringIO):
 
 
 @pytest.fixture(autouse=True)
-def a_terminal_with_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+def a_terminal_with_colours(monkeypatch: pytest.MonkeyPatch, no_colours: None) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr("sys.platform", "linux")
