@@ -89,6 +89,8 @@ def pump_together(
         each.begin()
     while True:
         lefts = [each.advance() for each in pumps]
+        if math.inf in lefts:
+            break
         if any(each.is_over(target) for each, target in zip(pumps, targets, strict=True)):
             break
         left = end - time.monotonic()
@@ -111,7 +113,7 @@ def _wait_together(pumps: Sequence[Pump], seconds: float, wake: Socket | None) -
     reading = [each.sock for each in pumps]
     if wake is not None:
         reading.append(wake)
-    writing = [each.sock for each in pumps if each.wants_to_write()]
+    writing = [each.sock for each in pumps if each.wants_to_write]
     return wake in _poll(reading, writing, seconds)
 
 
@@ -150,6 +152,7 @@ class Pump:
         self._replies = replies
         self.sock = sock
         self.can_poll = can_poll
+        self.wants_to_write = False  # when it was run last
         self._nothing = nothing_yet()
         self._watch = Watch(pipeline, allowed, time.monotonic())
         self._must_read_first = False
@@ -168,10 +171,13 @@ class Pump:
         self.begin()
         while not self.is_over(target):
             left = self.advance()
+            if left == math.inf:
+                return
             if left > 0:
-                left = min(left, end - time.monotonic())
-                if left <= 0:
-                    return
+                if seconds is not None:
+                    left = min(left, end - time.monotonic())
+                    if left <= 0:
+                        return
                 self.wait(left)
 
     def begin(self) -> None:
@@ -194,29 +200,32 @@ class Pump:
 
     def advance(self) -> float:
         """Writes and reads once what can be without waiting; returns for how many seconds there is
-        nothing to do but to wait, 0 if there may be more."""
+        nothing to do but to wait: 0 if there may be more, infinity if there is nothing at all."""
+        want = self._pipeline.want()
+        if not want:
+            self.wants_to_write = False
+            return math.inf
         self._is_busy = True
-        left = self._advance()
+        left = self._advance(want)
         self._is_busy = False
         return left
 
-    def _advance(self) -> float:
+    def _advance(self, want: int) -> float:
         pipeline = self._pipeline
-        want = pipeline.want()
-        if not want:
-            return math.inf
         read_first, self._must_read_first = self._must_read_first, False
         try:
             wrote = read = False
             if want & _WRITE and not read_first:
                 wrote = self._write()
                 want = pipeline.want()
+            has_more = bool(want & _WRITE)
+            self.wants_to_write = has_more
             # What was just written has no answer yet: there is nothing to read but by waiting.
-            if read_first or not wrote or want & _WRITE:
+            if read_first or not wrote or has_more:
                 read = self._read()
             left = self._watch.note(time.monotonic(), wrote, read)
             self._owes_ack = read or (self._owes_ack and not wrote)
-            if read_first or read or (want & _WRITE and wrote):
+            if read_first or read or (has_more and wrote):
                 return 0
             if want and left <= 0:
                 raise TimeoutError(limits.NO_PROGRESS % self._watch.allowed_seconds)
@@ -233,25 +242,22 @@ class Pump:
 
     def wait(self, seconds: float) -> None:
         """Waits until there is more to do, at most for so many seconds."""
-        if not self.wants_to_write():
+        if not self.wants_to_write:
             self._receive(seconds if hasattr(select, "poll") else min(seconds, _MOMENT))
         elif not self.can_poll:
             self._receive(min(seconds, _SHORT_WAIT))
         elif not self.has_pending():
             _poll([self.sock], [self.sock], seconds)
 
-    def wants_to_write(self) -> bool:
-        return bool(self._pipeline.want() & _WRITE)
-
     def has_pending(self) -> bool:
         """Returns whether bytes are decrypted already, which the descriptor does not show."""
         return bool(getattr(self.sock, "pending", int)())
 
     def is_over(self, target: int) -> bool:
-        """Returns whether the connection is lost, or has no more than so many messages left."""
-        if self._pipeline.failure is not None:
-            return True
-        return 0 < target >= len(self._pipeline) or not self._pipeline.want()
+        """Returns whether the connection is lost, or has no more than so many messages left, if
+        that is not 0."""
+        pipeline = self._pipeline
+        return pipeline.failure is not None or 0 < target >= len(pipeline)
 
     def _write(self) -> bool:
         """Writes; returns whether any bytes could be written."""

@@ -46,7 +46,7 @@ class Answers(Sending):
         head = self._expected[0] if self._expected else None
         is_due = head is not None and head[0] <= self._written
         message = head[2] if head is not None else None
-        if self._is_inside_content() and code >= 400:
+        if code >= 400 and self._is_inside_content():
             # The server does not want the rest of the message.
             assert message is not None
             if message.stage == LOST:

@@ -22,7 +22,7 @@ from .errors import (
     ReplyError,
     ResetRefused,
 )
-from .transaction import CHUNKING, NEXT, Mode, Want
+from .transaction import CHUNKING, NEXT, Want
 
 __all__ = ["Content", "Pipeline"]
 
@@ -52,7 +52,7 @@ class Pipeline(Answers):
         large: int,
         /,
     ) -> None:
-        if mode not in range(len(Mode)) or proof not in range(NEXT + 1):
+        if not 0 <= mode <= CHUNKING or not 0 <= proof <= NEXT:
             raise ValueError(f"invalid mode or step: {mode}, {proof}")
         super().__init__(replies, mode, lmtp, strict, proof, large)
         self._pulled = 0

@@ -89,7 +89,8 @@ class Sending:
 
     def _advance(self) -> None:
         """Send what may be sent by now."""
-        while (message := self._next_message()) is not None and not self._must_wait(message):
+        message = self._next_message()
+        while message is not None and not self._must_wait(message):
             if self._send_next_part(message):
                 continue
             if message is self._retry:
@@ -100,6 +101,7 @@ class Sending:
             self._current = None
             message.sent = True
             self._complete_answered()
+            message = self._next_message()
 
     def _next_message(self) -> Message | None:
         """Return the message that is being sent, or is next to be sent."""
@@ -113,7 +115,7 @@ class Sending:
         """Whether the next part of a message must wait, usually for replies to what was sent
         before."""
         if not self._expected:
-            return self._is_held(message)
+            return self._held and self._is_held(message)
         steps = self._steps
         if steps.limit == ALONE or message.retried:
             return True

@@ -21,7 +21,6 @@ from .transaction import (
     NEXT,
     RCPT,
     WHOLE,
-    Mode,
 )
 
 TYPE_CHECKING = False
@@ -41,7 +40,7 @@ class Steps:
         self.lmtp = lmtp
         self.strict = strict
         self.proof = int(proof)
-        self.limit = int(LAST_STEP[Mode(mode)])
+        self.limit = int(LAST_STEP[mode])
         # The number of messages whose refusal may be about sending early.
         self.doubts = 0
         # The host has answered a RSET behind the end of a message.

@@ -37,7 +37,7 @@ class Step(IntEnum):
 
 
 # The last step of each mode.
-LAST_STEP = {
+LAST_STEP: dict[int, Step] = {
     Mode.SEQUENTIAL: Step.ALONE,
     Mode.PIPELINING: Step.NEXT,
     Mode.CHUNKING: Step.NEXT,

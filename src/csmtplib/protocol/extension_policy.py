@@ -49,7 +49,7 @@ class Host:
     __slots__ = ("_limits", "_lock", "_proofs", "pace", "version")
 
     def __init__(self) -> None:
-        self._limits: dict[Mode, int] = dict(LAST_STEP)
+        self._limits: dict[int, int] = dict(LAST_STEP)
         self._proofs: dict[Mode, int] = dict.fromkeys(Mode, ALONE)
         self._lock = allocate_lock()
         self.version = 0
