@@ -427,20 +427,42 @@ def test_a_context_that_does_not_ask_for_a_name(
             once(server)
 
 
+@resuming
+@pytest.mark.parametrize("resumed_before", [0, 1, 2])
 def test_a_server_that_stumbles_over_a_session(
-    good: ssl.SSLContext, client: ssl.SSLContext
+    good: ssl.SSLContext, client: ssl.SSLContext, resumed_before: int
 ) -> None:
-    """It costs one connection, not each."""
+    """It costs one connection, and never another, whether the server does not know its own tickets
+    or takes each of them once (RFC 8446 section 8.1)."""
 
     def hangs_up(peer: Peer) -> None:
         peer.expect_handshake()
         peer.close()
 
-    with ScriptedServer(implicit(good), hangs_up, implicit(good)) as server:
-        connect(server, client)
+    scripts = [*[implicit(good)] * (1 + resumed_before), hangs_up, *[implicit(good)] * 4]
+    with ScriptedServer(*scripts) as server:
+        first = [connect(server, client) for _ in range(1 + resumed_before)]
+        assert first == [False, *[True] * resumed_before]
         with pytest.raises((ssl.SSLError, ConnectionError)):
             connect(server, client)
+        assert [connect(server, client) for _ in range(4)] == [False] * 4
+
+
+@resuming
+def test_a_handshake_that_is_interrupted_says_nothing_about_the_server(
+    good: ssl.SSLContext, client: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(sock: ssl.SSLSocket) -> None:
+        sock.close()
+        raise KeyboardInterrupt
+
+    with ScriptedServer(*[implicit(good)] * 3) as server:
         assert not connect(server, client)
+        with monkeypatch.context() as patch:
+            patch.setattr(ssl.SSLSocket, "do_handshake", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                connect(server, client)
+        assert connect(server, client)
 
 
 @pytest.mark.parametrize("verified_by", ["ssl.CERT_OPTIONAL", "ssl.CERT_NONE"])

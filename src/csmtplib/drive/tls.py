@@ -57,9 +57,10 @@ def wrap(context: ssl.SSLContext, sock: socket.socket, server_hostname: str | No
             tls_sock = context.wrap_socket(
                 sock, server_hostname=server_hostname, session=kept.session
             )
-        except BaseException:
-            # Some servers stumble over a session that they don't know any more. Once is enough.
-            _forget(place)
+        except OSError:
+            # Some servers stumble over a session that they don't know any more, or that has been
+            # resumed before. Once is enough.
+            _keep(place, None)
             raise
         if tls_sock.session_reused:
             # It serves the next connection, too: to look at the session that the server offers
@@ -84,11 +85,7 @@ def remember(sock: object) -> None:
     except (OSError, ValueError):
         return  # the other side has gone
     if session is not None and session.has_ticket:
-        with _lock:
-            _sessions[handshake.place] = _Kept(session, handshake)
-            _sessions.move_to_end(handshake.place)
-            while len(_sessions) > _MOST_SESSIONS:
-                _sessions.popitem(last=False)
+        _keep(handshake.place, _Kept(session, handshake))
 
 
 class _Handshake:
@@ -125,8 +122,9 @@ class _Kept:
         self.handshake = handshake
 
 
-# The one that was used longest ago is first.
-_sessions: OrderedDict[Place, _Kept] = OrderedDict()
+# The one that was used longest ago is first. None: the server has broken off a handshake that was
+# to resume one, so all are full ones.
+_sessions: OrderedDict[Place, _Kept | None] = OrderedDict()
 # A signal handler may connect, too.
 _lock = RLock()
 
@@ -158,8 +156,9 @@ def _place(
 def _find(place: Place, settings: tuple[object, ...]) -> _Kept | None:
     """Return the session that may be resumed now."""
     with _lock:
-        for each in [each for each, kept in _sessions.items() if not kept.handshake.stands()]:
-            del _sessions[each]
+        for each, kept in list(_sessions.items()):
+            if kept is not None and not kept.handshake.stands():
+                del _sessions[each]
         kept = _sessions.get(place)
         if kept is None or kept.handshake.settings != settings:
             return None
@@ -167,9 +166,14 @@ def _find(place: Place, settings: tuple[object, ...]) -> _Kept | None:
         return kept
 
 
-def _forget(place: Place) -> None:
+def _keep(place: Place, kept: _Kept | None) -> None:
     with _lock:
-        _sessions.pop(place, None)
+        if _sessions.get(place, kept) is None:
+            kept = None  # whatever a full handshake brought since
+        _sessions[place] = kept
+        _sessions.move_to_end(place)
+        while len(_sessions) > _MOST_SESSIONS:
+            _sessions.popitem(last=False)
 
 
 def _verified(
