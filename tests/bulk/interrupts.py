@@ -4,10 +4,11 @@
         [--steps | --calls]
 
 sends a few messages again and again, to a sink that logs what it accepts. Each run is interrupted
-once: by SIGINT at a random moment; with --steps at a random bytecode of this package, or of what it
-uses of the standard library, at which Python looks for signals; with --calls before or behind each
-call that sends, receives, waits or writes to the journal, one after the other. A campaign of
-BulkSender has a journal, is interrupted, and is then resumed to its end; in doubt stays in doubt.
+once: by SIGINT at a random moment; with --steps at a random one of the places in this package, and
+in what it uses of the standard library, where Python looks for signals; with --calls before or
+behind each call that sends, receives, waits or writes to the journal, one after the other. A
+campaign of BulkSender has a journal, is interrupted, and is then resumed to its end; in doubt stays
+in doubt.
 What the server has must be told as accepted or in doubt, and be there once; what is told as
 accepted must be there.
 """
@@ -15,9 +16,7 @@ accepted must be there.
 from __future__ import annotations
 
 import argparse
-import dis
 import faulthandler
-import functools
 import gc
 import itertools
 import os
@@ -33,7 +32,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import CodeType, FrameType, SimpleNamespace
+from types import FrameType, SimpleNamespace
 from typing import Any, Literal, TypeAlias
 
 import trustme
@@ -46,6 +45,7 @@ from csmtplib.protocol import server_url
 from csmtplib.protocol.mail_object import MailObject
 from csmtplib.protocol.outcome import State
 
+from ..interrupting import LIBRARY, ByStep
 from .servers.logging_sink import HOST, LoggingSink, running_logging_sink
 
 Face: TypeAlias = Literal["bulk", "send_many"]
@@ -64,12 +64,8 @@ _NAMES = """send sendall recv recv_into settimeout close poll select write read
 execute executemany fetchone"""
 CALLS = frozenset(_NAMES.split())
 
-PACKAGE = str(Path(csmtplib.__path__[0]))
-# Also what is interrupted in the midst of these has to come to its end.
-LIBRARY = tuple(
-    str(Path(threading.__file__).with_name(name))
-    for name in ("concurrent", "contextlib.py", "queue.py", "socket.py", "ssl.py", "threading.py")
-)
+# Also what is interrupted in the midst of the library has to come to its end.
+FILES = (str(Path(csmtplib.__path__[0])), *LIBRARY)
 
 # A run that takes so long hangs.
 PATIENCE_SECONDS = 240.0
@@ -111,57 +107,6 @@ class ByThread:
     def __exit__(self, *exception: object) -> None:
         self._over.set()
         self._thread.join()
-
-
-@functools.cache
-def where_signals_come(code: CodeType) -> frozenset[int]:
-    """The offsets of the bytecodes at which Python looks for signals: the first, calls, and jumps
-    backwards. But not at the call that leaves a `with` block: what holds a lock gives it back."""
-    found = {0}
-    before: list[str] = []
-    for each in dis.get_instructions(code):
-        name = each.opname
-        if name.startswith("CALL") and "INTRINSIC" not in name:
-            leaves_with = before[-3:] in (["None"] * 3, ["None", "DUP_TOP", "DUP_TOP"])
-            if not leaves_with:
-                found.add(each.offset)
-        elif name in ("RESUME", "JUMP_ABSOLUTE") or name.startswith("JUMP_BACKWARD"):
-            found.add(each.offset)
-        if name not in ("PRECALL", "PUSH_NULL", "CACHE"):
-            is_none = name == "LOAD_CONST" and each.argval is None
-            before.append("None" if is_none else name)
-    return frozenset(found)
-
-
-class ByStep:
-    """Raises at the bytecode of the package, or of what it uses of the standard library, before
-    which Python has looked for signals so often; `steps` counts that."""
-
-    def __init__(self, at: float) -> None:
-        self._at = at
-        self.steps = 0
-
-    def __enter__(self) -> None:
-        sys.settrace(self._enter_frame)
-
-    def __exit__(self, *exception: object) -> None:
-        sys.settrace(None)
-
-    def _enter_frame(self, frame: FrameType, event: str, argument: object) -> Any:
-        if not frame.f_code.co_filename.startswith((PACKAGE, *LIBRARY)):
-            return None
-        frame.f_trace_opcodes = True
-        frame.f_trace_lines = False
-        return self._step
-
-    def _step(self, frame: FrameType, event: str, argument: object) -> Any:
-        if event == "opcode" and frame.f_lasti in where_signals_come(frame.f_code):
-            self.steps += 1
-            if self.steps >= self._at:
-                self._at = float("inf")
-                sys.settrace(None)
-                raise KeyboardInterrupt
-        return self._step
 
 
 class ByCall:
@@ -368,8 +313,8 @@ def duration(run: Run) -> float:
 
 
 def steps_of(run: Run) -> int:
-    """Bytecodes of a run that nobody interrupts."""
-    counting = ByStep(float("inf"))
+    """How often Python looks for signals in a run that nobody interrupts."""
+    counting = ByStep(float("inf"), FILES)
     run.send(counting)
     return counting.steps
 
@@ -388,7 +333,7 @@ def interrupters(run: Run, again: Run, way: Way) -> Iterator[Interrupter]:
         steps = steps_of(run)
         print(f"Python looks for signals {steps} times in a run", flush=True)
         while True:
-            yield ByStep(chance.randrange(1, steps))
+            yield ByStep(chance.randrange(1, steps), FILES)
     duration(run)
     seconds = duration(again)
     while True:

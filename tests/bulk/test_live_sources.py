@@ -20,8 +20,8 @@ from csmtplib.bulk.job_queue import JobQueue
 from csmtplib.bulk.journal_view import JournalView
 from csmtplib.protocol.outcome import State
 
-from ..client.interrupting import interrupt
 from ..drive.test_background import our_threads, until
+from ..interrupting import interrupt
 from ..requirements import needs_signals
 from .servers.throttling import ThrottlingServer
 from .test_sender import all_once, job, jobs, send, sender, states

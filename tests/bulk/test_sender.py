@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-import sys
 import threading
 import time
 from collections import Counter
@@ -14,11 +13,11 @@ from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from email.message import EmailMessage
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
 
+from csmtplib import bulk
 from csmtplib.bulk import (
     BulkSender,
     Delivery,
@@ -35,6 +34,7 @@ from csmtplib.protocol.mail_object import MailObject
 from csmtplib.protocol.outcome import State
 
 from ..faults.server import Peer, ScriptedServer
+from ..interrupting import ByStep
 from ..requirements import needs_reference_counts
 from .servers.throttling import Connection, ThrottlingServer
 
@@ -824,41 +824,18 @@ def test_only_one_run_at_a_time() -> None:
 
 
 def test_an_interrupt_while_a_run_begins_leaves_none_behind() -> None:
-    """Ctrl-C before each bytecode of send() up to the first message."""
+    """Ctrl-C at each step of send() up to the first message."""
 
-    def interrupted_at(step: int) -> bool:
-        left = step
-
-        def trace(frame: FrameType, event: str, argument: object) -> Any:
-            nonlocal left
-            if frame.f_code is not BulkSender._send.__code__:
-                return None
-            frame.f_trace_opcodes = True
-            left -= event == "opcode"
-            if left < 0:
-                sys.settrace(None)
-                raise KeyboardInterrupt
-            return trace
-
-        def begun() -> Iterator[Job]:
-            sys.settrace(None)
-            yield from ()
-
-        before = sys.gettrace()
+    def is_interrupted_at(step: int) -> bool:
         using = BulkSender("smtp://127.0.0.1:1")
-        try:
-            sys.settrace(trace)
-            list(using.send(begun()))
-        except KeyboardInterrupt:
-            return True
-        finally:
-            sys.settrace(before)
-            # The next run is not refused.
-            assert list(using.send([])) == []
-        return False
+        interrupter = ByStep(step, bulk.__path__)
+        with contextlib.suppress(KeyboardInterrupt), interrupter:
+            list(using.send([]))
+        # The next run is not refused.
+        assert list(using.send([])) == []
+        return interrupter.has_interrupted
 
-    steps = itertools.takewhile(interrupted_at, itertools.count())
-    assert sum(1 for _ in steps) > 10
+    assert sum(1 for _ in itertools.takewhile(is_interrupted_at, itertools.count(1))) > 10
 
 
 def test_connections_are_used_again_by_the_next_run() -> None:

@@ -23,10 +23,10 @@ from csmtplib.protocol.outcome import State
 from csmtplib.protocol.result import Result
 
 from ..drive.test_background import our_threads, until
+from ..interrupting import interrupt
 from ..protocol.serving import Host
 from ..requirements import needs_signals
 from .conftest import MutualTLS
-from .interrupting import interrupt
 from .loopback import DEADLINE, Gate, Loopback
 from .test_streaming import (
     OFFERS,

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import itertools
 import pickle
 from _thread import get_ident
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 import csmtplib
 from csmtplib.client.owner import LazyOwnerLock, OwnerLock
 
+from ..bulk.servers.logging_sink import LoggingSink, running_logging_sink
 from ..drive.talking import in_thread
+from ..interrupting import ByStep
+from ..requirements import needs_signals
 
 
 def elsewhere(function: Callable[[], object]) -> None:
@@ -74,12 +80,12 @@ def test_a_lent_connection_is_nobodys_and_not_free() -> None:
     """While send_many() asks for the next message, another thread may drive the connection."""
     lock = OwnerLock()
     lock.acquire()
-    owner, lock.owner = lock.owner, 0
+    hold = lock.lend()
     assert not lock.is_mine
     assert not lock.is_streaming
     with pytest.raises(RuntimeError, match="in use by another thread"):
         lock.acquire()
-    lock.owner = owner
+    lock.take_back(hold)
     assert lock.is_streaming
 
 
@@ -128,3 +134,49 @@ def test_who_was_never_connected_can_be_copied() -> None:
     smtp = csmtplib.SMTP(timeout=3)
     assert copy.deepcopy(smtp).timeout == 3
     assert pickle.loads(pickle.dumps(smtp)).timeout == 3
+
+
+@pytest.fixture(scope="module")
+def sink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoggingSink]:
+    with running_logging_sink(tmp_path_factory.mktemp("sink") / "log", chunking=False) as running:
+        yield running
+
+
+def by_commands(smtp: csmtplib.SMTP) -> None:
+    smtp.noop()
+    smtp.mail("a@x.test")
+    smtp.rset()
+
+
+def by_sendmail(smtp: csmtplib.SMTP) -> None:
+    smtp.sendmail("a@x.test", "b@y.test", b"hello\r\n")
+
+
+def by_send_many(smtp: csmtplib.SMTP) -> None:
+    mail = csmtplib.MailObject("a@x.test", "b@y.test", b"hello\r\n")
+    for _ in smtp.send_many([mail, mail]):
+        pass
+
+
+@needs_signals
+# Before the first result, and in a generator that is closed.
+@pytest.mark.filterwarnings("ignore:the results of", "ignore:Exception ignored")
+@pytest.mark.parametrize("call", [by_commands, by_sendmail, by_send_many])
+@pytest.mark.parametrize("pipelining", [True, False])
+def test_an_interrupt_leaves_no_connection_in_use(
+    sink: LoggingSink, call: Callable[[csmtplib.SMTP], None], pipelining: bool
+) -> None:
+    """Wherever it comes: else the object could be closed by nobody, and not be used again."""
+    for at in itertools.count(1):
+        smtp = csmtplib.SMTP("127.0.0.1", sink.port, "client.test", timeout=10)
+        smtp.pipelining = pipelining
+        smtp.ehlo()
+        interrupter = ByStep(at, [str(Path(csmtplib.__path__[0]))])
+        with contextlib.suppress(KeyboardInterrupt), interrupter:
+            call(smtp)
+            smtp.close()
+        smtp._lock.check_not_in_use()
+        smtp.close()
+        if not interrupter.has_interrupted:
+            break
+    assert at > 50

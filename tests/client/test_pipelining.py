@@ -16,9 +16,9 @@ import csmtplib
 from csmtplib import SMTPDataError, SMTPException, SMTPSenderRefused, SMTPServerDisconnected
 from csmtplib.kernel.transaction import Mode
 
+from ..interrupting import interrupted_after
 from ..protocol.serving import Delivery, Host
 from .conftest import MutualTLS
-from .interrupting import interrupted_after
 from .loopback import DEADLINE, Gate, Loopback
 from .memory import ReceivingMemoryServer, connected
 

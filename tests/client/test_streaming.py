@@ -24,10 +24,10 @@ from csmtplib.protocol import stream
 from csmtplib.protocol.outcome import State
 from csmtplib.protocol.result import Result
 
+from ..interrupting import interrupted_after
 from ..protocol.serving import Host
 from ..requirements import needs_reference_counts
 from .conftest import MutualTLS
-from .interrupting import interrupted_after
 from .loopback import DEADLINE, Gate, Loopback
 
 BOTH = ("PIPELINING", "CHUNKING")

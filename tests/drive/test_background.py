@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import random
 import subprocess
@@ -11,7 +13,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from textwrap import dedent
-from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ import csmtplib
 from csmtplib.drive import background
 from csmtplib.drive.background import Source, Wake
 
-from ..client.interrupting import interrupt
+from ..interrupting import ByStep, interrupt
 from ..requirements import needs_fork, needs_signals
 from .talking import DEADLINE
 
@@ -248,41 +249,21 @@ def test_ctrl_c_while_an_item_is_waited_for() -> None:
 
 def test_an_interrupt_at_any_step(way: None) -> None:
     """Wherever it comes, the connections are the caller's when the source is closed."""
-    step = 0
-    was_interrupted = True
-    while was_interrupted:
+    for at in itertools.count(1):
         connections = Connections()
         source = Source(connections.slow(3), connections.drive)
-        gate = source._gate
-        left = step = step + 1
-        was_interrupted = False
-
-        def trace(frame: Any, event: str, argument: object, gate: Any = gate) -> Any:
-            nonlocal left, was_interrupted
-            if was_interrupted or frame.f_code.co_filename != background.__file__:
-                return None
-            left -= 1
-            # Nothing interrupts between a lock and what gives it back.
-            if left <= 0 and not gate.locked() and not background._parking.locked():
-                was_interrupted = True
-                raise KeyboardInterrupt
-            return trace
-
-        try:
-            sys.settrace(trace)
-            try:
-                for _ in range(3):
-                    source.take()
-            finally:
-                sys.settrace(None)
-        except KeyboardInterrupt:
-            pass
+        interrupter = ByStep(at, [background.__file__])
+        with contextlib.suppress(KeyboardInterrupt), interrupter:
+            for _ in range(3):
+                source.take()
         source.close()
         assert not connections.is_in_use
         count = connections.count
         time.sleep(0.001)
         assert connections.count == count
-    assert step > 50
+        if not interrupter.has_interrupted:
+            break
+    assert at > 30
 
 
 def test_where_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from csmtplib.kernel.transaction import Mode, Stage
 from csmtplib.protocol import limits
 from csmtplib.protocol.limits import Limits
 
-from ..client.interrupting import interrupt
+from ..interrupting import interrupt
 from ..protocol.serving import Host
 from .talking import (
     DEADLINE,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from _thread import allocate_lock, get_ident
+from _thread import get_ident
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, overload
+    from typing import Any, TypeAlias, overload
 
     from ..kernel import ReplyBuffer
     from ..protocol.extension_policy import Policy
+
+    # A thread, and whether it has the connection for a step, and not for a pipeline.
+    Hold: TypeAlias = tuple[int, bool]
 
 IN_USE_BY_THREAD = "the connection is in use by another thread: make a connection for each thread"
 IN_USE_BY_STREAM = (
@@ -18,71 +21,85 @@ IN_USE_BY_STREAM = (
 )
 
 
+_LENT: Hold = (0, False)
+
+
 class OwnerLock:
     """A lock on a connection, with its owner.
 
-    It is taken or refused in one step: of what is looked at first and changed then, two threads
-    would both find it free. A thread owns it either for a pipeline, which reads and writes the
-    socket itself, or for a step: a method that sends or reads, or consists of such methods.
+    A thread owns it either for a pipeline, which reads and writes the socket itself, or for a step:
+    a method that sends or reads, or consists of such methods. It is taken or refused in one call in
+    C, and given back in one, release(): of what is looked at first and changed then, two threads
+    would both find it free, and an interrupt in between would leave it taken for ever.
 
-    owner: the thread that has it, 0 for none. asker: the thread that has sent a command and is to
-    read the reply, 0 for none. awaited_replies: to commands that were sent, by any thread.
+    asker: the thread that has sent a command and is to read the reply, 0 for none. awaited_replies:
+    to commands that were sent, by any thread.
     """
 
-    __slots__ = ("_is_for_step", "_lock", "asker", "awaited_replies", "owner")
+    __slots__ = ("_holds", "asker", "awaited_replies", "release")
 
     def __init__(self) -> None:
-        self._lock = allocate_lock()
-        self.owner = 0
-        self._is_for_step = False
+        # At most one, at 0.
+        self._holds: dict[int, Hold] = {}
+        self.release: Callable[[], None] = self._holds.clear
         self.asker = 0
         self.awaited_replies = 0
 
     def acquire(self, *, to_send: bool = True) -> None:
         """Take the connection for this thread alone, until release(). Raises RuntimeError if it is
         in use already; to send, also if another thread waits for the reply to its command."""
-        if not self._lock.acquire(False):
-            raise RuntimeError(self._user())
-        self.owner = get_ident()
-        if to_send and self.asker not in (0, self.owner):
-            # It would get the reply to this command, sooner or later, and a message the recipients
-            # of another.
-            self.release()
-            raise RuntimeError(self._user())
-
-    def release(self) -> None:
-        """Give the connection back."""
-        self._is_for_step = False
-        self.owner = 0
-        self._lock.release()
+        self._take((get_ident(), False), to_send)
 
     def begin_step(self, *, to_send: bool = True) -> bool:
         """Take the connection for a step; return whether to release() it then. A step within a
         longer one of the same thread does not."""
-        if self._is_for_step and self.owner == get_ident():
+        hold = (get_ident(), True)
+        if self._holds.get(0) == hold:
             return False
-        self.acquire(to_send=to_send)
-        self._is_for_step = True
+        self._take(hold, to_send)
         return True
+
+    def _take(self, hold: Hold, to_send: bool) -> None:
+        # Each hold is an object of its own.
+        try:
+            if self._holds.setdefault(0, hold) is not hold:
+                raise RuntimeError(self._user())
+            if to_send and self.asker not in (0, hold[0]):
+                # It would get the reply to this command, sooner or later, and a message the
+                # recipients of another.
+                raise RuntimeError(IN_USE_BY_THREAD)
+        except BaseException:
+            if self._holds.get(0) is hold:
+                self.release()
+            raise
+
+    def lend(self) -> Hold:
+        """Leave the connection to nobody, and to no other owner; return what take_back() takes."""
+        hold, self._holds[0] = self._holds[0], _LENT
+        return hold
+
+    def take_back(self, hold: Hold) -> None:
+        """Own the connection again that was lent."""
+        self._holds[0] = hold
 
     @property
     def is_within_step(self) -> bool:
         """Whether this thread is within a step."""
-        return self._is_for_step and self.owner == get_ident()
+        return self._holds.get(0) == (get_ident(), True)
 
     @property
     def is_mine(self) -> bool:
         """Whether this thread has the connection."""
-        return self.owner == get_ident()
+        return self._holds.get(0, _LENT)[0] == get_ident()
 
     @property
     def is_streaming(self) -> bool:
         """Whether this thread has begun to take the results of send_many(), and not all of them."""
-        return self.owner == get_ident() and not self._is_for_step
+        return self._holds.get(0) == (get_ident(), False)
 
     def check_not_in_use(self) -> None:
         """Raise RuntimeError if the connection is in use, unless by a step of this thread."""
-        if self._lock.locked() and not self.is_within_step:
+        if self._holds and not self.is_within_step:
             raise RuntimeError(self._user())
 
     def _user(self) -> str:

@@ -170,7 +170,7 @@ class Streaming:
         stream, lock = self._stream, self._channel.lock
         # Meanwhile the connection may be in the hands of another thread: who closes it, even from
         # this one, only ends what is said on it.
-        owner, lock.owner = lock.owner, 0
+        hold = lock.lend()
         try:
             item = self._source.take()
         except StopIteration:
@@ -183,7 +183,7 @@ class Streaming:
             self._source.close()
             return False
         finally:
-            lock.owner = owner
+            lock.take_back(hold)
         self._submission.add(item)
         return True
 

@@ -94,9 +94,9 @@ class Lazy(Generator[Item, None, None]):
 
     def __init__(self, generator: Generator[Item, None, None], function: str) -> None:
         """function: the one that returns it, for the warning."""
-        self._has_begun = False
         self._function = function
         self._generator = generator
+        self._has_begun = False
 
     def __iter__(self) -> Generator[Item, None, None]:
         # The generator itself, so that a loop over it costs nothing more.
@@ -121,7 +121,8 @@ class Lazy(Generator[Item, None, None]):
         self._generator.close()
 
     def __del__(self) -> None:
-        if not self._has_begun:
+        # Where an interrupt came to __init__(), the caller has the interrupt, and no results.
+        if not getattr(self, "_has_begun", True):
             warnings.warn(
                 f"the results of {self._function} were never asked for, so nothing was sent: "
                 "iterate over them",
