@@ -8,6 +8,7 @@ import ssl
 import struct
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -414,6 +415,48 @@ def test_a_dribbling_server(run: Run) -> None:
     assert 4 * SHORT <= seconds < DEADLINE / 2
     assert isinstance(client.pipeline.failure, TimeoutError)
     assert str(client.pipeline.failure) == limits.NO_PROGRESS % (4 * SHORT)
+
+
+@pytest.mark.parametrize("pumping", [by_poll, by_short_wait])
+def test_what_came_while_the_process_was_stopped_is_in_time(
+    pumping: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit that is over is no verdict on replies that wait to be read."""
+    client = Client()
+    client.push(0)
+    pipeline = client.pipeline
+    seconds = 0.0
+
+    class Stopped:
+        """Another pipeline, where the process is stopped once a reply has come."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(pipeline, name)
+
+        def __len__(self) -> int:
+            return len(pipeline)
+
+        def want(self) -> int:
+            nonlocal seconds
+            if pipeline.booked == 1 and seconds == 0:
+                seconds = 2 * DEADLINE
+                other.sendall(b"250 ok\r\n354 go\r\n")
+            return pipeline.want()
+
+    def answer() -> None:
+        for end in (b"DATA\r\n", b"\r\n.\r\n"):
+            data = b""
+            while not data.endswith(end):
+                data += other.recv(1000)
+            other.sendall(b"250 ok\r\n")
+
+    client.pipeline = Stopped()  # type: ignore[assignment]
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + seconds)
+    monkeypatch.setattr("csmtplib.drive.pump.time", clock)
+    with socket_pair() as (sock, other), in_thread(answer):
+        pumping(client, sock, allowed=PATIENT)
+    assert pipeline.failure is None
+    assert pipeline.booked == 4
 
 
 def test_each_reply_has_time_of_its_own(run: Run) -> None:

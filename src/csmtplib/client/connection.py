@@ -355,7 +355,8 @@ class Connection:
         if self.sock is None:
             raise SMTPServerDisconnected("please run connect() first")
         # Only real sockets' classes have these. Stand-ins expect what the stdlib does.
-        if all(hasattr(type(self.sock), name) for name in ("recv_into", "gettimeout")):
+        kind = type(self.sock)
+        if hasattr(kind, "recv_into") and hasattr(kind, "gettimeout"):
             return ReplyFile(self.sock, public._MAXLINE)
         return self.sock.makefile("rb")
 

@@ -27,13 +27,18 @@ _OPTION: int | None = None if _IS_WINDOWS else getattr(socket, "TCP_QUICKACK", N
 _SIO_TCP_SET_ACK_FREQUENCY = 0x98000017
 
 
-def acknowledge(sock: Any) -> None:
-    """Acknowledges what was read from a socket, now. On Linux the system goes back to delays when
-    something is written: this is repeated for each flight of commands."""
-    if _OPTION is not None and is_quick:
+def acknowledge(sock: Any) -> bool:
+    """Acknowledges what was read from a socket, now; returns whether that can be done at all. On
+    Linux the system goes back to delays when something is written: this is repeated for each flight
+    of commands."""
+    if _OPTION is None or not is_quick:
+        return False
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, _OPTION, 1)
+    except (OSError, AttributeError):
         # Unix sockets have no such option, and sockets of other makes not always the method.
-        with contextlib.suppress(OSError, AttributeError):
-            sock.setsockopt(socket.IPPROTO_TCP, _OPTION, 1)
+        return False
+    return True
 
 
 def prepare(sock: socket.socket) -> None:

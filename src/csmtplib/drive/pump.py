@@ -157,7 +157,9 @@ class Pump:
         self._watch = Watch(pipeline, allowed, time.monotonic())
         self._must_read_first = False
         self._owes_ack = False  # what was read since anything was written
+        self._can_acknowledge = True
         self._is_busy = False  # reading or writing
+        self._is_blocking = True  # the socket
         self._rested = time.monotonic()
 
     @property
@@ -170,7 +172,7 @@ class Pump:
         end = math.inf if seconds is None else time.monotonic() + seconds
         self.begin()
         while not self.is_over(target):
-            left = self.advance()
+            left = self.advance(alone=True)
             if left == math.inf:
                 return
             if left > 0:
@@ -188,29 +190,28 @@ class Pump:
         # What the server has said meanwhile, maybe unasked, is seen before more is written.
         self._must_read_first = self._pipeline.strict
         self._watch.shift(time.monotonic() - self._rested)
-        try:
-            if self.sock.gettimeout() != 0:
-                self.sock.settimeout(0)
-        except OSError as error:
-            self._pipeline.lose(error)
+        self._is_blocking = self.sock.gettimeout() != 0
 
     def rest(self) -> None:
         """Ends a run."""
         self._rested = time.monotonic()
 
-    def advance(self) -> float:
+    def advance(self, *, alone: bool = False) -> float:
         """Writes and reads once what can be without waiting; returns for how many seconds there is
-        nothing to do but to wait: 0 if there may be more, infinity if there is nothing at all."""
+        nothing to do but to wait: 0 if there may be more, infinity if there is nothing at all.
+
+        alone: wait() comes next, which reads.
+        """
         want = self._pipeline.want()
         if not want:
             self.wants_to_write = False
             return math.inf
         self._is_busy = True
-        left = self._advance(want)
+        left = self._advance(want, alone)
         self._is_busy = False
         return left
 
-    def _advance(self, want: int) -> float:
+    def _advance(self, want: int, alone: bool) -> float:
         pipeline = self._pipeline
         read_first, self._must_read_first = self._must_read_first, False
         try:
@@ -221,17 +222,20 @@ class Pump:
             has_more = bool(want & _WRITE)
             self.wants_to_write = has_more
             # What was just written has no answer yet: there is nothing to read but by waiting.
-            if read_first or not wrote or has_more:
+            if read_first or has_more or not (wrote or alone):
                 read = self._read()
             left = self._watch.note(time.monotonic(), wrote, read)
             self._owes_ack = read or (self._owes_ack and not wrote)
             if read_first or read or (has_more and wrote):
                 return 0
             if want and left <= 0:
+                if alone and not has_more:
+                    # This process may have been stopped: what came meanwhile is in time.
+                    return self._advance(want, alone=False)
                 raise TimeoutError(limits.NO_PROGRESS % self._watch.allowed_seconds)
-            if self._owes_ack and want == _READ:
+            if self._owes_ack and self._can_acknowledge and want == _READ:
                 # A server that leaves Nagle's algorithm on waits for it with the next reply.
-                acks.acknowledge(self.sock)
+                self._can_acknowledge = acks.acknowledge(self.sock)
                 self._owes_ack = False
             return left
         except EOFError:
@@ -261,6 +265,7 @@ class Pump:
 
     def _write(self) -> bool:
         """Writes; returns whether any bytes could be written."""
+        self._never_wait()
         data = self._pipeline.pull(SEND_BYTES)
         # From here to wrote(), all of it counts as having left.
         try:
@@ -282,12 +287,18 @@ class Pump:
 
     def _read(self) -> bool:
         """Reads; returns whether there were bytes. Raises EOFError at the end of the stream."""
+        self._never_wait()
         try:
             data: bytes = self.sock.recv(limits.RECEIVE_BYTES)
         except self._nothing:
             return False
         self._take_in(data)
         return True
+
+    def _never_wait(self) -> None:
+        if self._is_blocking:
+            self.sock.settimeout(0)
+            self._is_blocking = False
 
     def _take_in(self, data: bytes) -> None:
         if not data:
@@ -298,14 +309,12 @@ class Pump:
     def _receive(self, seconds: float) -> None:
         # By the one wait that every socket has: it costs less than to poll and to read then, and it
         # is how green threads take turns.
-        self._is_busy = True
+        self._is_busy = self._is_blocking = True
         try:
             self.sock.settimeout(seconds)
-            data = self.sock.recv(limits.RECEIVE_BYTES)
-            self.sock.settimeout(0)
-            self._take_in(data)
+            self._take_in(self.sock.recv(limits.RECEIVE_BYTES))
         except TimeoutError:
-            self.sock.settimeout(0)
+            pass
         except EOFError:
             self._pipeline.end_of_stream()
         except OSError as error:

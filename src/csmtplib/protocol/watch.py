@@ -56,31 +56,31 @@ class Watch:
         """Note what happened since the last call; return the seconds that are left."""
         phase, booked = self._pipeline.phase(), self._pipeline.booked
         is_booked = booked != self._booked
-        is_new = phase != self._phase or is_booked
         if is_booked and self._phase in (_COMMAND, _DATA):
             self._slowest_reply = max(self._slowest_reply, now - self._phase_since)
-        if is_new or (wrote and phase == _BLOCK):
+        if is_booked or phase != self._phase or (wrote and phase == _BLOCK):
             self._phase_since = now
-        if wrote or read:
-            self._progress_since = now
         if wrote:
+            self._progress_since = now
             self._read_at = None
         if read:
             if self._read_at is not None:
                 self.gap = max(self.gap, now - self._read_at)
-            self._read_at = now
+            self._progress_since = self._read_at = now
         self._phase, self._booked = phase, booked
-        self.allowed_seconds = self._allowed_for(phase)
-        left = self._phase_since + self.allowed_seconds - now
-        idle = self._allowed.idle
+        allowed = self._allowed
+        seconds = allowed.phases[phase]
+        if phase in (_PROBE, _EARLY):
+            seconds = self._seconds_early(seconds)
+        self.allowed_seconds = seconds
+        left = self._phase_since + seconds - now
+        idle = allowed.idle
         if idle is not None and self._progress_since + idle - now < left:
             self.allowed_seconds = idle
             left = self._progress_since + idle - now
         return left
 
-    def _allowed_for(self, phase: int) -> float:
-        seconds = self._allowed.phases[phase]
-        if phase not in (_PROBE, _EARLY):
-            return seconds
+    def _seconds_early(self, seconds: float) -> float:
+        """Return how long the reply to what was sent early may take, given the least."""
         longest = self._allowed.phases[_COMMAND]
         return min(seconds + self._allowed.early_round_trips * self._slowest_reply, longest)
