@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
 import os
 import re
@@ -16,10 +18,12 @@ from typing import Any
 
 import pytest
 
-from csmtplib.bulk import journal_format
+from csmtplib.bulk import journal as journal_module
+from csmtplib.bulk import journal_format, ownership
 from csmtplib.bulk.journal import Completed, Entry, Journal, JournalError
 from csmtplib.bulk.journal_view import JournalView, Recipient
 
+from ..interrupting import ByStep
 from ..requirements import needs_resource_limits, needs_symbolic_links
 
 TIME = 1_764_000_000.25
@@ -218,6 +222,25 @@ def test_a_closed_journal_refuses_everything_and_closes_again(path: Path) -> Non
 
 
 # Resuming
+
+
+def test_an_interrupt_while_it_closes_leaves_no_owner(path: Path) -> None:
+    """Also where somebody keeps the object, as a thread or a traceback does: "in use by process",
+    which was this one, was what the next run was told."""
+    files = [journal_module.__file__, ownership.__file__, contextlib.__file__]
+    kept = []
+    for at in itertools.count(2):  # the first step is before close() has begun
+        journal = Journal(path)
+        journal.set_parameters({"at": str(at)})
+        kept.append(journal)
+        interrupter = ByStep(at, files)
+        with contextlib.suppress(KeyboardInterrupt), interrupter:
+            journal.close()
+        with Journal(path) as again:
+            assert again.parameters() == {"at": str(at)}
+        if not interrupter.has_interrupted:
+            break
+    assert at > 20
 
 
 def test_what_was_sending_is_in_doubt_after_a_restart(path: Path) -> None:

@@ -108,7 +108,7 @@ class Journal:
         self._committing = threading.Lock()
         with contextlib.ExitStack() as stack:
             try:
-                stack.enter_context(Ownership(self._path))
+                self._ownership = stack.enter_context(Ownership(self._path))
                 self._connection = stack.enter_context(contextlib.closing(_connect(self._path)))
                 self.recovered, last = self._open()
                 self._former = None
@@ -269,7 +269,14 @@ class Journal:
                     _move_out_of_the_log(self._connection)
         finally:
             self._refusal = self._refusal or f"the journal {self._path} is closed"
-            self._stack.close()
+            try:
+                self._stack.close()
+            finally:
+                # Again, as an interrupt may have come before that, and none comes into these.
+                try:
+                    self._connection.close()
+                finally:
+                    self._ownership.give_up()
 
     def _begin(self) -> None:
         if not self._connection.in_transaction:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Callable
 from typing import IO
 
 if sys.platform == "win32":
@@ -42,6 +43,9 @@ class Ownership:
 
     The file itself can't be locked: if it is a database, closing any descriptor of it would release
     SQLite's own locks.
+
+    give_up: gives up the ownership, also again, in one call in C, which no interrupt comes into. It
+    leaves the lock file there, which does no harm; release() removes it.
     """
 
     def __init__(self, path: str) -> None:
@@ -59,6 +63,7 @@ class Ownership:
                 raise
             # Its owner removed it between open() and the lock.
             self._file.close()
+        self.give_up: Callable[[], None] = self._file.close
         # Only for the text of an error.
         with contextlib.suppress(OSError):
             self._file.truncate(0)
