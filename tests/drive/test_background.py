@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from textwrap import dedent
 
@@ -21,7 +22,7 @@ from csmtplib.drive import background
 from csmtplib.drive.background import Source, Wake
 
 from ..interrupting import ByStep, interrupt
-from ..requirements import needs_fork, needs_signals
+from ..requirements import needs_fork, needs_reference_counts, needs_signals
 from .talking import DEADLINE
 
 QUICK = 100
@@ -336,6 +337,21 @@ START = """
 
     source = Source(items(), drive)
 """
+
+
+@needs_reference_counts
+def test_nothing_is_kept_of_a_source_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other thread lives on, and a journal would have an owner as long as that."""
+    connections = Connections()
+    source = Source(connections.slow(3), connections.drive)
+    for _ in range(3):
+        source.take()
+    with monkeypatch.context() as patch:
+        patch.setattr(background, "_LINGER", 1000.0)
+        source.close()
+        closed = weakref.ref(source)
+        del source
+        assert until(lambda: closed() is None)
 
 
 def test_the_end_of_the_process_while_a_source_is_kept() -> None:

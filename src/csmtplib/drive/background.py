@@ -279,22 +279,26 @@ class _Driver:
     def _run(self) -> None:
         # By itself, as who starts it may be interrupted.
         self._thread = threading.current_thread()
-        # What nothing is left to do for before the next item: a source, at what time.
-        served: tuple[Source | None, float] = (None, 0.0)
+        # What nothing is left to do for before the next item: a source, at what time. Sources are
+        # known by id() here, as nothing is to be kept of one that is closed: it may own a journal.
+        served = (0, 0.0)
         rested = time.monotonic()
         while True:
             source = self.source
             at = 0.0 if source is None else source.at
+            seen = id(source)
+            source = None
             is_called = self.called.wait(_TICK)
-            if source is not self.source:
+            source = self.source
+            if seen != id(source):
                 continue
             now = time.monotonic()
             if source is not None and is_called:
                 at = source.at
-            is_served = served == (source, at)
+            is_served = served == (seen, at)
             if source is not None and not is_served:
                 if (is_called or source.is_waited_for(at)) and source.begin(self):
-                    served = source, source.at
+                    served = seen, source.at
                     try:
                         source.drive_on(source.wake or self.wake)
                     finally:
