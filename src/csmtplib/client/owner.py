@@ -21,9 +21,6 @@ IN_USE_BY_STREAM = (
 )
 
 
-_LENT: Hold = (0, False)
-
-
 class OwnerLock:
     """A lock on a connection, with its owner.
 
@@ -32,16 +29,18 @@ class OwnerLock:
     C, and given back in one, release(): of what is looked at first and changed then, two threads
     would both find it free, and an interrupt in between would leave it taken for ever.
 
+    is_lent: whether the owner, which has a pipeline, leaves the connection to nobody for a while.
     asker: the thread that has sent a command and is to read the reply, 0 for none. awaited_replies:
     to commands that were sent, by any thread.
     """
 
-    __slots__ = ("_holds", "asker", "awaited_replies", "release")
+    __slots__ = ("_holds", "asker", "awaited_replies", "is_lent", "release")
 
     def __init__(self) -> None:
         # At most one, at 0.
         self._holds: dict[int, Hold] = {}
         self.release: Callable[[], None] = self._holds.clear
+        self.is_lent = False
         self.asker = 0
         self.awaited_replies = 0
 
@@ -73,15 +72,6 @@ class OwnerLock:
                 self.release()
             raise
 
-    def lend(self) -> Hold:
-        """Leave the connection to nobody, and to no other owner; return what take_back() takes."""
-        hold, self._holds[0] = self._holds[0], _LENT
-        return hold
-
-    def take_back(self, hold: Hold) -> None:
-        """Own the connection again that was lent."""
-        self._holds[0] = hold
-
     @property
     def is_within_step(self) -> bool:
         """Whether this thread is within a step."""
@@ -90,12 +80,13 @@ class OwnerLock:
     @property
     def is_mine(self) -> bool:
         """Whether this thread has the connection."""
-        return self._holds.get(0, _LENT)[0] == get_ident()
+        hold = self._holds.get(0)
+        return hold is not None and hold[0] == get_ident() and not self.is_lent
 
     @property
     def is_streaming(self) -> bool:
         """Whether this thread has begun to take the results of send_many(), and not all of them."""
-        return self._holds.get(0) == (get_ident(), False)
+        return self._holds.get(0) == (get_ident(), False) and not self.is_lent
 
     def check_not_in_use(self) -> None:
         """Raise RuntimeError if the connection is in use, unless by a step of this thread."""

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import suppress
+from itertools import chain, repeat
 from smtplib import SMTPServerDisconnected
 from typing import TYPE_CHECKING
 
@@ -65,20 +66,20 @@ class Streaming:
     def results(self) -> Iterator[Result]:
         """Yield all results, in order; also if a signal handler or an audit hook raises an
         exception at any moment. It is kept for `error`."""
-        results = self._results_until_an_error()
+        turns = self._turns()
         try:
             while True:
                 try:
-                    result = next(results)
-                except StopIteration:
-                    return
+                    known = next(turns, None)
+                    if known is None:
+                        return
                 except BaseException as error:
                     self._raised = error
                     break
-                yield result
+                yield from known
         finally:
             # The loop over the results may have been left.
-            results.close()
+            turns.close()
             self._source.close()
         self._stream.has_more = False
         name = type(self._raised).__name__
@@ -110,41 +111,43 @@ class Streaming:
             return SMTPServerDisconnected(NO_MORE_MESSAGES)
         return None
 
-    def _results_until_an_error(self) -> Generator[Result, None, None]:
+    def _turns(self) -> Generator[Iterator[Result], None, None]:
+        """Take messages, send and receive; yield the results of each turn."""
         stream, submission = self._stream, self._submission
         while not stream.is_done:
             yield from self._fill()
             self._run(stream.target())
-            yield from self._known()
+            yield self._known()
             if submission.must_renew:
                 self._renew()
-                yield from self._known()
+                yield self._known()
             if stream.is_over:
                 if submission.pipeline.failure is None:
                     # Whether there is one message too many shows when it is asked for.
                     self._take_one()
-                    yield from self._known()
+                    yield self._known()
                 return
 
     def _known(self) -> Iterator[Result]:
-        """Yield the results that are known by now."""
-        while self._results:
-            yield self._results.popleft()
-        yield from self._submission.results()
+        """Return an iterator of the results that are known by now; see Submission.results()."""
+        found = self._submission.results()
+        if self._results:
+            return chain(map(deque.popleft, repeat(self._results, len(self._results))), found)
+        return found
 
-    def _fill(self) -> Iterator[Result]:
-        """Take messages while there is room; yield results that come in meanwhile."""
+    def _fill(self) -> Iterator[Iterator[Result]]:
+        """Take messages while there is room; yield the results that come in meanwhile."""
         stream, source = self._stream, self._source
         source.at = last_run = time.monotonic()
         while stream.wants_message() and self._take_one():
             if not stream.must_send(source.at - last_run, is_slow=source.is_slow):
                 continue
             self._run(0, 0)
-            yield from self._known()
+            yield self._known()
             source.at = last_run = time.monotonic()
-        # Of some there are results already, though no message came.
-        while self._results:
-            yield self._results.popleft()
+        if self._results:
+            # Of some there are results already, though no message came.
+            yield self._known()
 
     def _renew(self) -> None:
         """Go on with what the server can do, after it has shown that it can't do more."""
@@ -170,7 +173,7 @@ class Streaming:
         stream, lock = self._stream, self._channel.lock
         # Meanwhile the connection may be in the hands of another thread: who closes it, even from
         # this one, only ends what is said on it.
-        hold = lock.lend()
+        lock.is_lent = True
         try:
             item = self._source.take()
         except StopIteration:
@@ -183,7 +186,7 @@ class Streaming:
             self._source.close()
             return False
         finally:
-            lock.take_back(hold)
+            lock.is_lent = False
         self._submission.add(item)
         return True
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, repeat
+from operator import attrgetter
 from smtplib import SMTPNotSupportedError
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     # A transaction in the pipeline: whose it is, if it is for all recipients, or with those that it
     # is for by index.
     _Tag: TypeAlias = "_Message | tuple[_Message, Sequence[int]]"
+
+
+_RESULT: Callable[[_Message], Result] = attrgetter("result")
 
 
 class _Message:
@@ -295,12 +299,13 @@ class Submission:
         self.pipeline.push(tag, commands, message.content)
 
     def results(self) -> Iterator[Result]:
-        """Yield the results that are known by now, in the order in which the messages were
-        added."""
+        """Return an iterator of the results that are known by now, in the order in which the
+        messages were added. What it does not yield any more, the next one does."""
         self._collect()
         messages = self._messages
-        while messages and not messages[0].waiting:
-            yield messages.popleft().result
+        known = next((place for place, each in enumerate(messages) if each.waiting), len(messages))
+        # In C, as an interrupt that came between popleft() and yield would lose a result.
+        return map(_RESULT, map(deque.popleft, repeat(messages, known)))
 
     def _collect(self) -> None:
         """Take what the pipeline knows by now."""
