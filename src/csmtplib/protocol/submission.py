@@ -303,7 +303,11 @@ class Submission:
         messages were added. What it does not yield any more, the next one does."""
         self._collect()
         messages = self._messages
-        known = next((place for place, each in enumerate(messages) if each.waiting), len(messages))
+        known = 0
+        for each in messages:
+            if each.waiting:
+                break
+            known += 1
         # In C, as an interrupt that came between popleft() and yield would lose a result.
         return map(_RESULT, map(deque.popleft, repeat(messages, known)))
 
