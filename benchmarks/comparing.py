@@ -15,7 +15,7 @@ from .servers.endpoints import Endpoint
 
 @dataclass
 class Result:
-    """What one entry of a panel came to: a report a round, or why there is none."""
+    """The results of one entry of a panel: a report for each round, or why there is none."""
 
     entry: Entry
     count: int

@@ -95,7 +95,7 @@ SESSIONS = (
 
 @dataclass
 class Cell:
-    """What was measured: the seconds of a message (or a session), by contender and round."""
+    """A measurement: the seconds of a message (or a session), by contender and round."""
 
     title: str
     recipients: int | None = None

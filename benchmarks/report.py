@@ -1,4 +1,4 @@
-"""What a run came to: tables to read, and JSON with every sample."""
+"""The report of a run: tables to read, and JSON with every sample."""
 
 from __future__ import annotations
 

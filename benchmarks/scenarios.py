@@ -1,4 +1,4 @@
-"""What is measured: each scenario is one or more panels, and a panel is one table."""
+"""The scenarios: each is one or more panels, and a panel is one table."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """What the table calls it."""
+        """Its name in the table."""
         parts = [self.contender]
         if self.contender.startswith("csmtplib"):
             parts.append(self.method)

@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures of all tests."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ settings.load_profile("csmtplib")
 
 @pytest.fixture(autouse=True)
 def no_host_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a server of another test has shown, at a port that is used again, is forgotten."""
+    """Forget what a server of another test has shown, at a port that is used again."""
     monkeypatch.setattr(extension_policy, "_hosts", type(extension_policy._hosts)())
 
 
 def pytest_collection_finish() -> None:
-    """What pytest keeps of thousands of tests is not looked through at each garbage collection."""
+    """Keep garbage collections from looking through what pytest keeps of thousands of tests."""
     gc.collect()
     # PyPy has none.
     if hasattr(gc, "freeze"):

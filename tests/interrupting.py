@@ -17,7 +17,7 @@ from typing import Any
 
 
 def interrupt() -> None:
-    """What Ctrl-C does to this process."""
+    """Do to this process what Ctrl-C does."""
     if sys.platform == "win32":
         # There os.kill() would end it, and the console's handlers have threads of their own.
         _thread.interrupt_main()
@@ -48,7 +48,7 @@ LIBRARY = tuple(
     str(Path(threading.__file__).with_name(name))
     for name in ("concurrent", "contextlib.py", "queue.py", "socket.py", "ssl.py", "threading.py")
 )
-"""What the package uses of the standard library, and has to come to its end, too."""
+"""The parts of the standard library that the package uses, which must come to their end, too."""
 
 
 @functools.cache

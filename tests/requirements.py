@@ -1,4 +1,4 @@
-"""What tests need of the system that they run on, and what becomes of them without."""
+"""The needs of tests on the system that they run on, and what becomes of them without."""
 
 from __future__ import annotations
 

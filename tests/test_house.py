@@ -154,7 +154,7 @@ def test_an_implementation_that_does_not_exist() -> None:
 
 
 def implementation(wanted: str) -> str:
-    """What a new process says with CSMTPLIB_IMPL set to this."""
+    """Return what a new process prints with CSMTPLIB_IMPL set to this."""
     return subprocess.run(
         [sys.executable, "-c", "import csmtplib; print(csmtplib.implementation)"],
         env=os.environ | {"CSMTPLIB_IMPL": wanted},
@@ -211,8 +211,8 @@ def signatures(module: ast.Module) -> dict[str, str]:
 
 
 def attributes(module: ast.Module) -> set[str]:
-    """What the instances of a module's public classes have: as a stub declares it, or as their
-    methods set it."""
+    """The attributes of the instances of a module's public classes: as a stub declares them, or as
+    their methods set them."""
     found = set()
     for owner in public_parts(module):
         if isinstance(owner, ast.ClassDef):
@@ -255,6 +255,20 @@ SOURCES = [
     for path in sorted((ROOT / directory).rglob("*"))
     if path.suffix in (".py", ".pyx", ".pxd", ".pyi", ".c", ".h", ".md")
 ]
+
+
+@pytest.mark.parametrize("directory", ["src", "tests", "benchmarks"])
+def test_docstrings_say_what_a_thing_is_or_does(directory: str) -> None:
+    """Those that begin with "What" or "Has" leave the reader to find out which."""
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in sorted((ROOT / directory).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and re.match(r"(What|Has)\b.*\.$", node.value, re.DOTALL)
+    ]
+    assert not found
 
 
 @pytest.mark.skipif(not SOURCES, reason="the sources are not here")

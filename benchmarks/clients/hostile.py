@@ -26,7 +26,7 @@ LINE = b"It was a bright cold day in April, and the clocks were striking thirtee
 
 @dataclass(frozen=True)
 class Request:
-    """What to do `count` times: "send" a message of about `size` bytes to so many recipients over
+    """A task, `count` times: "send" a message of about `size` bytes to so many recipients over
     the connection that "open" made, or "connect" and quit again."""
 
     what: Literal["open", "send", "connect"]

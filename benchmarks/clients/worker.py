@@ -1,4 +1,4 @@
-"""What the workers have in common: a process that gets ready, waits for the word, sends, reports.
+"""The base of the workers: a process that gets ready, waits for the word, sends, reports.
 
 A worker is started with its job as JSON in its first argument. It prepares the messages, opens the
 connection and prints a line; it starts when it reads a line, and prints a JSON object in the end:
@@ -24,9 +24,9 @@ Report = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Job:
-    """What to send, where to and how. `module` and `method` tell the drop-in from what it replaces;
-    `connections` is over how many, for the clients that can have several; `authority` is the file
-    of the certificate authority where TLS is spoken from the start.
+    """A task: what to send, where to and how. `module` and `method` tell the drop-in from what it
+    replaces; `connections` is over how many, for the clients that can have several; `authority` is
+    the file of the certificate authority where TLS is spoken from the start.
     """
 
     port: int

@@ -1,4 +1,4 @@
-"""What an import costs: a process that imports nothing else."""
+"""The time of an import, in a process that imports nothing else."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ END_OF_MESSAGE = b"\r\n.\r\n"
 
 @dataclass(frozen=True)
 class Settings:
-    """What the server does to its clients.
+    """Settings of what the server does to its clients.
 
     nagle: whether the system holds small writes back until the one before is acknowledged.
     reply_by_reply: whether each reply is a write of its own, instead of one for all that a read

@@ -27,7 +27,7 @@ def chart() -> Any:
 
 
 def texts(file: Path) -> list[str]:
-    """What is written in a picture."""
+    """Return the words in a picture."""
     return [
         "".join(each.itertext()).strip() for each in ElementTree.parse(file).iter() if is_text(each)
     ]

@@ -202,7 +202,7 @@ class Run:
         raise NotImplementedError
 
     def finish(self) -> None:
-        """What comes after the interrupt."""
+        """Do what comes after the interrupt."""
 
     def final(self) -> dict[str, str]:
         """The states in the end, by recipient."""
@@ -262,7 +262,7 @@ FACES: dict[Face, type[Run]] = {"bulk": Bulk, "send_many": SendMany}
 
 @dataclass
 class Account:
-    """What is found in the end, over all runs, in recipients. untold: by a face that raises the
+    """The findings in the end, over all runs, in recipients. untold: by a face that raises the
     interrupt. misreported: told, or recorded, otherwise than it is. doubled: messages beyond the
     first to a recipient."""
 

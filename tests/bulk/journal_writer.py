@@ -45,7 +45,7 @@ def completed(group: int) -> list[Completed]:
 
 
 def write(journal: Journal, group: int) -> None:
-    """Has a group on disk."""
+    """Bring a group to disk."""
     journal.write(new=new(group), again=[], completed=completed(group - 1) if group else [])
     journal.commit()
 
@@ -85,7 +85,7 @@ def fill_up(path: str, limit: str) -> None:
 
 
 def fail(directory: str, groups: str) -> None:
-    """Has the disk fail in each way, at each moment of a journal of so many groups. Tells of each:
+    """Let the disk fail in each way, at each moment of a journal of so many groups. Tells of each:
     the name of the journal, how many groups were committed, whether it refused what came after the
     failure, and the failure."""
     disk = ctypes.CDLL(os.environ["LD_PRELOAD"])

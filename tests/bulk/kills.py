@@ -97,7 +97,7 @@ class Campaign:
 
 @dataclass(frozen=True)
 class Account:
-    """What is found in the end. doubled: messages beyond the first to a recipient. unaccounted:
+    """The findings in the end. doubled: messages beyond the first to a recipient. unaccounted:
     recipients that have none and are not in doubt, or the other way round."""
 
     mode: Mode

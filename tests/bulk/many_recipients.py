@@ -14,7 +14,7 @@ GROUPS = 200
 
 
 def main(path: str) -> None:
-    """What a run, a run that resumes it, and a report do."""
+    """The work of a run, a run that resumes it, and a report."""
     before = peak()
     with Journal(path) as journal:
         for _ in range(GROUPS):

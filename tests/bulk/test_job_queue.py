@@ -75,7 +75,7 @@ class Source:
 
 
 class Asked:
-    """What a Source is to an intake, by a clock that stands still."""
+    """A Source as an intake sees it, by a clock that stands still."""
 
     def __init__(self, clock: Clock, jobs: Iterable[object]) -> None:
         self.is_slow = False
@@ -312,8 +312,8 @@ def test_what_is_due_comes_before_what_is_new(clock: Clock, stand: Make) -> None
 
 
 def test_a_slow_source_is_asked_for_one_at_a_time(clock: Clock, stand: Make) -> None:
-    """What was taken is sent before the next one is asked for; and that is not put off, or what
-    comes meanwhile would wait (T11)."""
+    """A job that was taken is sent before the next one is asked for; and that is not put off, or
+    what comes meanwhile would wait (T11)."""
     source = Source(clock, seconds=0.5)
     one = stand(source)
     for number in range(1, 4):
@@ -352,7 +352,7 @@ def test_a_source_that_ends(clock: Clock, stand: Make) -> None:
 
 @pytest.mark.parametrize("error", [LookupError("no more"), KeyboardInterrupt()])
 def test_a_source_that_raises(error: BaseException, stand: Make) -> None:
-    """What was taken before is still to be sent."""
+    """Jobs that were taken before are still to be sent."""
 
     def items() -> Iterator[Job]:
         yield job(0)
@@ -445,7 +445,7 @@ NAMES = ["new@y", "queued@y", "deferred@y", "due@y", "accepted@y", "rejected@y",
 
 
 def resumed(stand: Make, former: Former, **options: Any) -> tuple[Stand, dict[str, Task]]:
-    """What of this job is to be sent, by its recipients."""
+    """Return what of this job is to be sent, by its recipients."""
     former.leave(
         ("queued@y", "queued", None),
         ("deferred@y", "deferred", TIME + 60),
@@ -487,7 +487,7 @@ def test_what_is_left_has_its_place_in_the_journal(stand: Make, former: Former) 
 
 
 def test_attempts_go_on_where_they_were(stand: Make, former: Former) -> None:
-    """What was queued has not been sent."""
+    """Queued jobs have not been sent."""
     _, tasks = resumed(stand, former)
     found = {name: (each.attempts, each.first) for name, each in tasks.items()}
     assert found == {

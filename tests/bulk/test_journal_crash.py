@@ -1,4 +1,4 @@
-"""What is left of a journal when its process, or its disk, comes to an end: cases 67 and 68."""
+"""The remains of a journal when its process, or its disk, comes to an end: cases 67 and 68."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.long
 
 
 def written_until_killed(path: Path, groups: int) -> int:
-    """Has a process write, and kills it while it does more than so many groups; how many it told to
+    """Let a process write, and kill it while it does more than so many groups; how many it told to
     be on disk."""
     with subprocess.Popen(
         [sys.executable, WRITER, "write_for_ever", path], stdout=subprocess.PIPE

@@ -48,7 +48,7 @@ def tell(results: Iterable[Delivery], told: list[Delivery]) -> None:
 
 
 def counts(path: Path) -> dict[str, int]:
-    """What another process would find in the journal now."""
+    """Return what another process would find in the journal now."""
     with JournalView(path) as view:
         return view.counts()
 
@@ -221,7 +221,7 @@ def test_a_journal_that_fails_while_the_iterable_waits(
 
 
 def test_a_stop_while_the_iterable_waits() -> None:
-    """What is under way finishes; what the iterable then gives stays queued."""
+    """Messages in progress finish; what the iterable then gives stays queued."""
     server = ThrottlingServer()
 
     def waiting() -> Iterator[Job]:

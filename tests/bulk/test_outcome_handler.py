@@ -54,7 +54,7 @@ class Clock:
 
 
 class Link:
-    """What is left of a connection without a socket."""
+    """A connection without its socket."""
 
     def __init__(self) -> None:
         self.is_open = True
@@ -106,7 +106,7 @@ class Wire(PooledConnection):
         self.give(deque(tasks), len(tasks), self._desk.clock.now)
 
     def talk(self, host: Host, *, most: int = 1 << 20) -> None:
-        """Has the host answer to all, or so many bytes of it; it hangs up where it wants to."""
+        """Let the host answer to all, or so many bytes of it; it hangs up where it wants to."""
         pipeline = self.pipeline
         while most > 0 and pipeline.failure is None and pipeline.want() & Want.WRITE:
             written = pipeline.pull(most)
@@ -222,13 +222,13 @@ class Desk:
         return [each.key for each in tasks]
 
     def again(self) -> list[Task]:
-        """What is to be sent at once."""
+        """The tasks to be sent at once."""
         tasks = self.queue.clear() if self.queue.waiting > len(self.recorder.recorded) else []
         assert all(each.recipients for each in tasks)
         return tasks
 
     def later(self) -> tuple[float, list[Task]]:
-        """What is to be sent later, and in how many seconds."""
+        """The tasks to be sent later, and in how many seconds."""
         due = self.queue.due_in(self.clock.now)
         return due, self.queue.clear()
 
@@ -415,7 +415,7 @@ def test_what_was_accepted_before_the_loss_is_told(desk: Desk) -> None:
 
 
 def cut_off(desk: Desk, task: Task, host: Host | None = None) -> list[Task]:
-    """Has the server close when this is the first message on its way; what is sent again."""
+    """Let the server close when this is the first message on its way; return what is sent again."""
     wire = desk.wire([task])
     wire.talk(host or Host(mail=None))
     wire.collect()

@@ -39,7 +39,7 @@ def pool(
 
 
 def open_all(the: Pool, now: float, count: int) -> list[ConnectionStatistics]:
-    """Has so many connections open."""
+    """Open so many connections."""
     connections = []
     for _ in range(count):
         the.begun()
@@ -53,7 +53,7 @@ def opens_in(the: Pool, now: float) -> float:
 
 
 def fail(the: Pool, now: float, *, is_busy: bool = False) -> None:
-    """Has an opening fail."""
+    """Let an opening fail."""
     the.begun()
     the.failed(now, is_busy=is_busy)
 
@@ -474,7 +474,7 @@ def test_what_is_learnt_is_no_more_than_what_was_asked_for() -> None:
 
 
 def test_the_first_421_is_a_sign_and_the_second_is_none() -> None:
-    """What is known by then is a number, and it is kept to."""
+    """By then the limit is a known number, and it is kept to."""
     the = pool()
     open_all(the, 0.0, 7)
     close_after(the, 20, 10.0)

@@ -70,12 +70,12 @@ class Book:
         return self.recorder.turn(now, last=last)
 
     def land(self, now: float = NOW) -> None:
-        """Has the group that is on its way come to disk, and be known to be there."""
+        """Let the group that is on its way come to disk, and be known to be there."""
         assert self._woken.wait(DEADLINE)
         self.turn(now)
 
     def record(self, *tasks: Task) -> None:
-        """Has tasks come to `recorded`, and takes them."""
+        """Let tasks come to `recorded`, and take them."""
         self.recorder.record(tasks)
         self.turn()
         self.land()

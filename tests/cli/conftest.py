@@ -19,7 +19,7 @@ from ..faults.server import ScriptedServer
 
 @dataclass(frozen=True)
 class Done:
-    """What a command left: its exit code, and what it wrote."""
+    """The result of a command: its exit code, and its output."""
 
     code: int
     out: str
@@ -73,7 +73,7 @@ def url(server: ScriptedServer, scheme: str = "smtp", login: str = "", **options
 
 
 def refusal(call: Callable[..., object], *arguments: object) -> str:
-    """What this system says of a call that it does not carry out."""
+    """Return the text of this system's error for a call that it does not carry out."""
     try:
         call(*arguments)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What an operator decides about a campaign: what is in doubt (T14), and what was refused."""
+"""An operator's decisions about a campaign: what is in doubt (T14), and what was refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is shown of a run, and what is counted."""
+"""The display of a run, and its counts."""
 
 from __future__ import annotations
 

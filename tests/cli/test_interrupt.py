@@ -1,4 +1,4 @@
-"""What the first, the second and the third Ctrl-C do (cli/interrupt.py)."""
+"""The first, the second and the third Ctrl-C (cli/interrupt.py)."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from csmtplib.cli.options import add_run_options, given_run_options, parse_run_o
 
 
 def parsed(*arguments: str) -> dict[str, object]:
-    """What a journal keeps of these arguments."""
+    """Return what a journal keeps of these arguments."""
     parser = argparse.ArgumentParser()
     add_run_options(parser)
     return given_run_options(parser.parse_args(arguments))

@@ -186,8 +186,8 @@ def refusing(count: int) -> Script:
 
 
 def on_terminal(*arguments: str, cwd: Path, with_stdout: bool = False) -> str:
-    """What `csmtplib send` writes to a terminal that is its standard error, and its standard output
-    too if that is asked for."""
+    """Return what `csmtplib send` writes to a terminal that is its standard error, and its standard
+    output, too, if that is asked for."""
     import fcntl
     import pty
     import termios

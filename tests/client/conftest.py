@@ -1,4 +1,4 @@
-"""What the tests of the client classes share."""
+"""Fixtures of the tests of the client classes."""
 
 from __future__ import annotations
 

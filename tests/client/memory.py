@@ -93,7 +93,7 @@ class MemoryServer:
 
 
 class _File:
-    """What the test suite of CPython has for a socket's file: readline(limit) and close."""
+    """A socket's file as CPython's test suite has it: readline(limit) and close."""
 
     def __init__(self, server: MemoryServer) -> None:
         self._server = server

@@ -378,7 +378,7 @@ def replies(draw: Callable[..., Any]) -> str:
 
 
 def read_all(smtp: Any, data: bytes) -> list[object]:
-    """What getreply() makes of a file, up to the exception at its end."""
+    """Return the replies that getreply() reads from a file, up to the exception at its end."""
     smtp.file = file = io.BytesIO(data)
     seen: list[object] = []
     try:

@@ -200,7 +200,7 @@ class GivingUp(Host):
             self.gave_up.set()
 
     def give_up(self) -> None:
-        """Has it do so once the client has nothing to do."""
+        """Let it do so once the client has nothing to do."""
         assert until(lambda: len(self.deliveries) == self._after)
         time.sleep(2 * background._TICK)
         self.may_go_on.set()

@@ -200,7 +200,7 @@ def about(line: str) -> str:
 
 
 def over_loopback(host: Host, *recipients: str, **attributes: Any) -> tuple[Any, Any, bool]:
-    """What sendmail() returned or raised, the replies by recipient, and whether it is open."""
+    """The result or exception of sendmail(), the replies by recipient, and whether it is open."""
     with Loopback(host) as server:
         smtp: Any = csmtplib.LMTP(*server.address, local_hostname="client.test", timeout=TIMEOUT)
         for name, value in attributes.items():

@@ -1,4 +1,4 @@
-"""What programs replace in the module that is their smtplib, and in its classes, takes effect."""
+"""Replacements that programs make in the module that is their smtplib, and in its classes."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ def test_server_that_takes_its_time() -> None:
 
 @pytest.mark.parametrize("is_held", [False, True])
 def test_streams(is_held: bool) -> None:
-    """What sendmail() has learned is of use to send_many()."""
+    """send_many() makes use of what sendmail() has learned."""
     host = Host("PIPELINING")
     with HoldingBack(host) as server, connect(server) as smtp:
         for _ in range(4 if is_held else 1):

@@ -156,7 +156,7 @@ CODES = [220, 250, 251, 252, 354, 421, 450, 452, 500, 503, 550, 552, 554]
 
 
 def record(answers: dict[str, Any], **attributes: Any) -> tuple[Any, bool, list[Delivery]]:
-    """What comes of a sendmail(), whether the connection is open then, and what was delivered."""
+    """Return the result of a sendmail(), whether the connection is open, and what was delivered."""
     host = Host(*BOTH, **answers)
     with Loopback(host) as server:
         smtp = connect(server, **attributes)

@@ -124,7 +124,7 @@ def test_data_that_is_not_ascii_fails_before_the_server_waits_for_it() -> None:
 
 @dataclass
 class Record:
-    """What a program and a server see of one sendmail()."""
+    """All that a program and a server see of one sendmail()."""
 
     outcome: Any
     sent: bytes

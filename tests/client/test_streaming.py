@@ -472,7 +472,7 @@ def test_an_error_in_the_loop() -> None:
 @every_mode
 @pytest.mark.parametrize("over_tls", [False, True])
 def test_closing_in_the_loop(mode: Mode, over_tls: bool, mutual_tls: MutualTLS) -> None:
-    """What was under way is told, and then that it was closed."""
+    """Messages in progress have their results, and then it is closed."""
     host = Host(*OFFERS[mode])
     tls = mutual_tls.server if over_tls else None
     with Loopback(host, tls=tls) as server:
@@ -763,7 +763,7 @@ def test_keyboard_interrupt_in_the_iterable() -> None:
 
 
 class ForeignSocket:
-    """What is asked of a socket, without a class of the standard library's; cut in pieces."""
+    """A socket that is of no class of the standard library's, and cuts what it sends in pieces."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -814,7 +814,7 @@ def test_a_foreign_socket(mode: Mode) -> None:
 
 
 def test_a_foreign_socket_that_is_read_by_its_file() -> None:
-    """What its file has read ahead is not ours to see: this is told, and nothing is sent."""
+    """Bytes that its file has read ahead can't be seen: the error says so, and nothing is sent."""
     host = Host(*BOTH)
 
     class Plain:

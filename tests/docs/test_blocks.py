@@ -113,7 +113,7 @@ class Page:
         file.write_text(block.text, encoding="utf-8")
 
     def _seen(self) -> Any:
-        """What may change by a block."""
+        """All that a block may change."""
         files = {
             path: path.stat().st_mtime_ns
             for path in self.directory.rglob("*")

@@ -77,7 +77,7 @@ def documented(built: Path) -> Inventory:
 
 
 def text_of(page: Path) -> str:
-    """What a reader sees of a page."""
+    """Return what a reader sees of a page."""
     return html.unescape(re.sub(r"<[^>]+>", "", page.read_text(encoding="utf-8")))
 
 
@@ -134,7 +134,7 @@ def test_each_option_has_an_address(built: Path) -> None:
 
 
 def test_the_manual_page(built: Path, tmp_path: Path) -> None:
-    """What distributions install as csmtplib(1)."""
+    """The page that distributions install as csmtplib(1)."""
     doctrees = built.parent / "doctrees"
     subprocess.run(
         [

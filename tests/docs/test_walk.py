@@ -10,7 +10,7 @@ from ..test_house import MODULES, ROOMS
 
 
 def walk() -> list[str]:
-    """What docs/develop.md names on the way of a message."""
+    """Return the names in docs/develop.md on the way of a message."""
     page = (Path(__file__).parents[2] / "docs" / "develop.md").read_text("utf-8")
     _, _, page = page.partition("How one message gets from a call to the wire")
     page, _, _ = page.partition("The rules that no test can hold")

@@ -43,7 +43,7 @@ PHRASES = {
 
 
 def prose(text: str) -> str:
-    """What a reader reads as English: the text of a page without its code."""
+    """Return what a reader reads as English: the text of a page without its code."""
     words = []
     for token in MarkdownIt().enable("table").parse(text):
         if token.type == "fence" and token.info.strip().partition(" ")[0] == "{eval-rst}":

@@ -151,7 +151,7 @@ def test_gap(driver: str) -> None:
 
 
 def test_gap_between_two_runs() -> None:
-    """What passes while nobody runs it is not the server's."""
+    """Time that passes while nobody runs it is not the server's."""
     client = Client(Mode.PIPELINING)
     client.push(0)
     with socket_pair() as (sock, other), running("pump_together", client, sock) as run:

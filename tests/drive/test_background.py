@@ -56,7 +56,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 class Connections:
-    """What is driven: for at most so many turns before an item, each until it is woken."""
+    """Connections to be driven: for so many turns before an item, each until it is woken."""
 
     def __init__(self, turns: int = 1_000_000) -> None:
         self.driven = threading.Event()

@@ -542,7 +542,7 @@ def test_tls_and_a_peer_that_does_not_read_until_its_replies_are_read(
 
 @pytest.mark.parametrize("run", [by_poll, by_short_wait])
 def test_tls_while_the_pipeline_grows(run: Run) -> None:
-    """What a write was tried with is longer when it is tried again."""
+    """The data of a write is longer when it is tried again."""
     host = Host()
     client = Client(Mode.CHUNKING)
     texts = [b"%d" % number + b"x" * 900 + b"\r\n" for number in range(200)]

@@ -136,7 +136,7 @@ Way: TypeAlias = "tuple[Callable[[ssl.SSLContext], Script], Connect]"
 
 @resuming
 def test_a_verifying_context_resumes(way: Way, good: ssl.SSLContext, client: Any) -> None:
-    """What the rest is told apart from: a second handshake costs no round trip more."""
+    """The baseline of the other tests: a second handshake costs no round trip more."""
     script, connects = way
     with ScriptedServer(*[script(good)] * 4) as server:
         assert [connects(server, client) for _ in range(4)] == [False, True, True, True]

@@ -62,7 +62,7 @@ class Driven:
         return self.client.pipeline.failure
 
     def read(self) -> bytes:
-        """What has come to the server by now."""
+        """Return what has come to the server by now."""
         data: bytes = self.other.recv(10_000)
         return data
 

@@ -222,7 +222,7 @@ class ResultSession(abc.ABC):
         """Says QUIT and closes the connection, whatever the server answers."""
 
     def sendmail(self, sender: str, recipients: Sequence[str], body: bytes) -> dict[str, Reply]:
-        """What smtplib's sendmail() would return or raise; outcomes tells more."""
+        """Return or raise what smtplib's sendmail() would; outcomes tells more."""
         (result,) = self.results(MailObject(sender, recipients, body))
         if result.error is not None:
             raise result.error
@@ -315,7 +315,7 @@ class StreamSession(ResultSession):
         super().__init__()
         self.smtp = smtp
         self.ended: Exception | None = None
-        """What the last send_many() raised when it had told all results."""
+        """The exception that the last send_many() raised after all results."""
 
     def results(self, *mails: MailObject) -> list[Result]:
         results: list[Result] = []

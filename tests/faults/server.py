@@ -225,7 +225,7 @@ class Peer:
 
     @property
     def unread(self) -> bytes:
-        """What the client has sent and was read, beyond what the script has asked for."""
+        """The bytes of the client that were read and that the script has not asked for."""
         return bytes(self._unread)
 
     def expect_silence(self, seconds: float) -> None:
@@ -435,7 +435,7 @@ class ScriptedServer:
 
     @property
     def received_in_clear(self) -> bytes:
-        """What of it came before TLS."""
+        """The part of it that came before TLS."""
         self._wait_for_clients()
         return b"".join(bytes(peer.received[: peer.received_in_clear]) for peer in self._peers)
 

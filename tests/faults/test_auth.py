@@ -316,7 +316,7 @@ whole_and_in_bytes = pytest.mark.parametrize("delivery", [WHOLE, Delivery(0)], i
 @in_tls
 @whole_and_in_bytes
 def test_case_32_to_34_honest_server(strict: Strict, delivery: Delivery) -> None:
-    """What the lies below are told apart from."""
+    """The baseline of the lies below."""
 
     def script(peer: Peer) -> None:
         scram = ScramServer()

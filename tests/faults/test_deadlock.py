@@ -39,7 +39,7 @@ streaming = pytest.mark.parametrize("face", ["stream clear", "stream tls"], indi
 
 
 def know_all(session: StreamSession) -> None:
-    """Has it known that the server can do all that it offers."""
+    """Make it known that the server can do all that it offers."""
     for mode in Mode:
         show_all(session.smtp._policy().host, mode)
 

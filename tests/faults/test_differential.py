@@ -36,7 +36,7 @@ CLASSES = ["251", "354", "421", "450", "550", "garbage", CLOSE]
 
 @dataclass(frozen=True)
 class Behaviour:
-    """What a server answers in one transaction, by place."""
+    """The answers of a server in one transaction, by place."""
 
     mail: str = "250"
     rcpt1: str = "250"
@@ -170,7 +170,7 @@ class Mailbox:
 
 @dataclass
 class Report:
-    """What a program gets to see of one sendmail()."""
+    """All that a program sees of one sendmail()."""
 
     outcome: Any
     closed: bool
@@ -207,7 +207,7 @@ audit = _Audit()
 
 
 def end_of(call: Callable[[], Any]) -> Any:
-    """What a call returns, or what it raises with all that it tells."""
+    """Return what a call returns, or raises, with all its attributes."""
     try:
         return call()
     except smtplib.SMTPServerDisconnected as error:
@@ -351,7 +351,7 @@ LMTP_ANSWERS = ["250", "251", "421", "450", "550", "garbage", CLOSE, CUT]
 
 
 def lmtp_finals(accepted: int) -> Iterator[list[str]]:
-    """What a server may answer to the message, for so many recipients."""
+    """Return the answers that a server may give to the message, for so many recipients."""
     for finals in product(LMTP_ANSWERS, repeat=accepted):
         # Behind the end there is nothing, whatever it would be.
         if not {"421", CLOSE, CUT}.intersection(finals[:-1]) or finals[-1] == "250":

@@ -189,7 +189,7 @@ def test_case_10_code_without_separator(
 
 @delivered(b"garbage\r\n")
 def test_case_10_no_code(drop_in: DropIn, answer: bytes, delivery: Delivery) -> None:
-    """What nobody takes for a code is reported as -1, as the standard library documents it."""
+    """A reply without a code is reported as -1, as the standard library documents it."""
 
     def script(peer: Peer) -> None:
         peer.say("220 mx.test")

@@ -204,7 +204,7 @@ def begins_tls(face: Face, certificate: ssl.SSLContext) -> Script:
 
 
 def assert_nothing_but_tls(face: Face, received: bytes) -> None:
-    """What follows the dialogue before TLS is TLS records whole and entire, or nothing at all."""
+    """Behind the dialogue before TLS come whole TLS records, or nothing at all."""
     before = STARTTLS_DIALOGUE if face.transport is Transport.CLEAR else b""
     assert received[: len(before)].lower() == before
     records = received[len(before) :]

@@ -392,7 +392,7 @@ def test_case_50_sender_refused(face: Face, answer: bytes, delivery: Delivery) -
     ids=" ".join,
 )
 def test_case_50_sender_refused_and_still(face: Face, answers: list[str]) -> None:
-    """What follows a refused MAIL never makes a message of it."""
+    """The commands behind a refused MAIL never make a message of it."""
 
     def script(peer: Peer) -> None:
         peer.greet("PIPELINING")
@@ -743,7 +743,7 @@ def in_flight(
 
 
 def states_of(session: Session, *mails: MailObject, is_known: bool = True) -> list[str]:
-    """What becomes of a stream of messages; to a server that has shown what it can do before."""
+    """Send a stream of messages to a server that has shown before what it can do."""
     assert isinstance(session, StreamSession)
     for mode in Mode if is_known else ():
         show_all(session.smtp._policy().host, mode)
@@ -973,7 +973,7 @@ def test_case_60_stream_of_data_lost(face: Face, how: str) -> None:
     ],
 )
 def test_421_is_no_doubt(face: Face, mode: str, place: str) -> None:
-    """What the server closes the session by is an answer."""
+    """The reply by which a server closes the session is an answer."""
     replies, by_drop_in = {
         "mail": (["421 bye"], SMTPSenderRefused),
         "rcpt": (["250 s", "250 r", "421 bye"], SMTPRecipientsRefused),

@@ -1,4 +1,4 @@
-"""What a pipeline sends, what it makes of replies, and how it fails: compiled = pure."""
+"""A pipeline: what it sends, what it makes of replies, and how it fails, compiled and pure."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ SPENT = ["452 4.5.3", "451 4.7.0", "450"]
 
 
 class Habit(Enum):
-    """What a server does beside what RFC 5321 and RFC 2920 have."""
+    """Behaviour of servers that RFC 5321 and RFC 2920 do not have."""
 
     NONE = "none"
     # It refuses what has come behind the end of a message by the time of its reply (Haraka, T5).
@@ -122,7 +122,7 @@ class Server:
         return bool(self.wire) or self.go_on()
 
     def take(self, data: bytes) -> None:
-        """What comes over the wire. If the client has all replies, it is not early."""
+        """Bytes come over the wire. If the client has all replies, it is not early."""
         if not (self.wire or self.inbox or self.outbox):
             self.is_refusing = False
         self.wire += data
@@ -283,7 +283,7 @@ class Server:
 
 @dataclass
 class Sent:
-    """What was pushed, and what was told of it: for each recipient, a stage and a reply."""
+    """A message that was pushed, and its results: for each recipient, a stage and a reply."""
 
     number: int
     recipients: list[str]
@@ -513,7 +513,7 @@ class Model(RuleBasedStateMachine):
         return self.habit is Habit.DISCARDS_FLIGHTS and proof >= Step.FLIGHT
 
     def to_send_again(self) -> list[tuple[int, list[str]]]:
-        """What was not sent, or refused by a session that was spent."""
+        """Messages that were not sent, or refused by a session that was spent."""
         again = []
         for message in self.messages:
             outcomes = zip(message.recipients, message.outcomes, strict=True)

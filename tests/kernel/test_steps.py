@@ -334,7 +334,7 @@ def followed(core: Core) -> Talk:
 
 
 def test_silence_behind_a_message_is_told_from_that_of_a_slow_server(core: Core) -> None:
-    """What left behind the end of a message is waited for by a limit of its own."""
+    """The reply to what left behind the end of a message has a limit of its own."""
     talk = followed(core)
     assert talk.pipeline.phase() == Phase.EARLY
     talk.pipeline.lose(TimeoutError("late"))

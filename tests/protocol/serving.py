@@ -23,14 +23,14 @@ message its recipient (LMTP), or its text."""
 
 
 def known_host(mode: Mode) -> extension_policy.Host:
-    """What is known of a server that has shown everything there is to show in a mode."""
+    """Return a host that has shown everything there is to show in a mode."""
     host = extension_policy.Host()
     show_all(host, mode)
     return host
 
 
 def show_all(host: extension_policy.Host, mode: Mode) -> None:
-    """Has it known that the server has shown that."""
+    """Make it known that the server has shown that."""
     seen = Pipeline(ReplyBuffer(8192, 65536), mode, False, True, LAST_STEP[mode], 0)
     host.learn(mode, seen)
 
@@ -64,7 +64,7 @@ class Host:
 
     @property
     def verbs(self) -> list[str]:
-        """What the commands begin with."""
+        """The beginnings of the commands."""
         return [verb_of(line) for line in self.lines]
 
     @property
@@ -73,7 +73,7 @@ class Host:
         return [each.text for each in self.deliveries]
 
     def take(self, data: bytes) -> bytes:
-        """What it says to these bytes."""
+        """Return its replies to these bytes."""
         return b"".join(self.answers(data))
 
     def answers(self, data: bytes) -> Iterator[bytes]:

@@ -43,7 +43,7 @@ def flow(*steps: Exchange | StartTLS | Close) -> Flow[list[Reply]]:
 
 
 def perform(flow: Flow[list[Reply]], *turns: Turn, timeout: float | None = None) -> list[Reply]:
-    """What comes of a flow, whose operations have to be these."""
+    """Return the result of a flow, whose operations have to be these."""
     operations = Dialogue(kernel.ReplyBuffer(100, 1000), timeout, SERVER).operations(flow)
     left = list(turns)
     try:

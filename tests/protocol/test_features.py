@@ -21,7 +21,7 @@ LINES = st.builds("".join, st.tuples(KEYWORDS, SEPARATORS, PARAMETERS))
 
 
 def of_the_stdlib(lines: list[str]) -> tuple[bytes, dict[str, str]]:
-    """What the stdlib makes of an answer to EHLO: its text, and the features."""
+    """Return what the stdlib makes of an answer to EHLO: its text, and the features."""
     smtp = smtplib.SMTP(local_hostname="client.test")
     smtp.sock = mock.Mock()
     text = "".join(f"250-{line}\r\n" for line in lines) + "250 HELP\r\n"

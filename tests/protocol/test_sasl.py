@@ -35,7 +35,7 @@ def test_challenge_of_any_bytes(challenge: bytes) -> None:
 
 @pytest.mark.parametrize("text", [b"VXNlcm5hbWU6\n", b" VXNl cm5h bWU6", b"-VXNlcm5hbWU6"])
 def test_challenge_with_something_between(text: bytes) -> None:
-    """What the stdlib reads, too."""
+    """Prompts that the stdlib reads, too."""
     assert decode_challenge(text) == base64.decodebytes(text) == b"Username:"
 
 

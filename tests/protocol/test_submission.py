@@ -232,7 +232,7 @@ def test_recipient_without_an_address(nobody: str) -> None:
     "address", ["b@x> NOTIFY=NEVER", "b@x NOTIFY=NEVER", "<b@x> c@x", "b@x>", "b c@x@y"]
 )
 def test_address_with_something_beside_it(address: str) -> None:
-    """What stands behind the path is parameters to the server."""
+    """To the server, all that stands behind the path is parameters."""
     session = Session(CHUNKING, proved=True)
     (result,) = session.send(("a@x", [address], b""))
     if result.error is not None:
@@ -801,7 +801,7 @@ def test_the_rest_gets_another_transaction(mode: Mode, refusal: str) -> None:
 @every_mode
 @pytest.mark.parametrize("refusal", ["452 too many", "552 too many"])
 def test_none_is_taken(mode: Mode, refusal: str) -> None:
-    """What was in vain once would be again."""
+    """A try that was in vain once would be in vain again."""
     session = Session(mode, Host(rcpt=refusal))
     (result,) = session.send(MESSAGE)
     assert session.host.verbs.count("mail") == 1

@@ -40,7 +40,7 @@ def verdict(
 
 
 def told(one: Verdict) -> object:
-    """What sendmail() returns or raises."""
+    """Return what sendmail() returns or raises."""
     return one.refused if one.error is None else (type(one.error), one.error.args)
 
 

@@ -15,7 +15,7 @@ PHASES = (300.0, 120.0, 180.0, 600.0, 1.0, 30.0)
 
 
 class Pipeline:
-    """What a watch looks at."""
+    """As much of a pipeline as a watch looks at."""
 
     def __init__(self, phase: Phase = Phase.COMMAND) -> None:
         self.now_in = phase

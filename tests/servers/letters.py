@@ -69,7 +69,7 @@ def unknown(recipient: str) -> str | None:
 
 @dataclass
 class Sent:
-    """What became of letters: a state and a code for each, None without a reply; and how many
+    """The results of letters: a state and a code for each, None without a reply; and how many
     connections that took."""
 
     outcomes: list[tuple[State, int | None]]

@@ -1,4 +1,4 @@
-"""What arrived: mailboxes of the test domain and the messages in them."""
+"""The mailboxes of the test domain, and the messages that arrived in them."""
 
 from __future__ import annotations
 

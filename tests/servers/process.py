@@ -1,4 +1,4 @@
-"""What the servers have in common: a program, a directory, a port and a process that ends."""
+"""The base of all servers: a program, a directory, a port and a process that ends."""
 
 from __future__ import annotations
 

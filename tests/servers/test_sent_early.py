@@ -1,4 +1,4 @@
-"""What servers do with commands that are sent early: real ones, and the scripted ones, which are to
+"""Servers and commands that are sent early: real ones, and the scripted ones, which are to
 do the same."""
 
 from __future__ import annotations

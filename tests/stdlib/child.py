@@ -1,4 +1,4 @@
-"""What the processes that the tests start have in common."""
+"""The code that the processes started by the tests share."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Site:
 
     @property
     def deliveries(self) -> list[Delivery]:
-        """What was taken, of all connections."""
+        """The messages that were taken, over all connections."""
         return [delivery for host in self._hosts for delivery in host.deliveries]
 
     def _accept(self) -> None:

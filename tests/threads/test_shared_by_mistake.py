@@ -1,4 +1,4 @@
-"""What is for one user at a time, in the hands of several: some are refused, none is mixed up."""
+"""Objects for one user at a time, in the hands of several: some are refused, none is mixed up."""
 
 from __future__ import annotations
 

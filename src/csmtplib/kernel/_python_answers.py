@@ -1,4 +1,4 @@
-"""What the replies to the pure pipeline mean."""
+"""The meaning of the replies to the pure pipeline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the pure pipeline sends and when, up to where a message is done."""
+"""The sending side of the pure pipeline, up to where a message is done."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class Stage(IntEnum):
 
 
 class Want(IntEnum):
-    """What the driver should do, as bits."""
+    """The next action of the driver, as bits."""
 
     NOTHING = 0
     WRITE = 1
@@ -64,7 +64,7 @@ class Want(IntEnum):
 
 
 class Phase(IntEnum):
-    """What the pipeline waits for; each has a time limit of its own (RFC 5321 section 4.5.3.2)."""
+    """The event that the pipeline waits for, each with a time limit (RFC 5321 section 4.5.3.2)."""
 
     COMMAND = 0
     DATA = 1

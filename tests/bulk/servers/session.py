@@ -36,7 +36,7 @@ class Session(asyncio.Protocol):
     """
 
     extensions: tuple[str, ...] = EXTENSIONS
-    """What EHLO offers beside."""
+    """Extensions that EHLO offers, too."""
 
     def __init__(self, *, pipelining: bool = True, chunking: bool = True) -> None:
         self._pipelining = pipelining

@@ -63,7 +63,7 @@ class Refusal(NamedTuple):
 
 @dataclass
 class Log:
-    """What has happened, in its order. attempts: when each recipient was tried."""
+    """Events, in their order. attempts: when each recipient was tried."""
 
     connections: list[Connection] = field(default_factory=list)
     accepted: list[Accepted] = field(default_factory=list)
@@ -174,7 +174,7 @@ class ThrottlingServer:
             raise self._errors[0]
 
     def session(self) -> ThrottlingSession:
-        """What serves the next connection; a subclass may have its own."""
+        """Return the session of the next connection; a subclass may have its own."""
         return ThrottlingSession(self)
 
     def is_too_fast(self) -> bool:

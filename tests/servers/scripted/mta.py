@@ -1,4 +1,4 @@
-"""What the scripted servers share: a log of what they took, and how their replies leave."""
+"""The base of the scripted servers: a log of what they took, and how their replies leave."""
 
 from __future__ import annotations
 
