@@ -50,7 +50,7 @@ SECONDS = 60
 ELSEWHERE = {
     "README.md": [
         # By .ci/run, in a fresh clone.
-        "python3 -m venv .venv && .venv/bin/pip install -q '.[cli]' && .venv/bin/csmtplib bulk",
+        "python3 -m venv .venv && .venv/bin/pip install '.[cli]' && .venv/bin/csmtplib bulk",
         "python3 -m venv --upgrade-deps .venv && .venv/bin/pip install -q . --group test && "
         ".venv/bin/python -m tests",
         # From a package index.
