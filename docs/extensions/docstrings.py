@@ -24,23 +24,15 @@ from sphinx.util.typing import ExtensionMetadata
 
 import csmtplib
 import csmtplib.bulk
+import csmtplib.compose
 
-COMPOSE = {
-    "Campaign": "csmtplib.compose.campaign.Campaign",
-    "Letter": "csmtplib.compose.letter.Letter",
-    "read_rows": "csmtplib.compose.rows.read_rows",
-    "Row": "csmtplib.compose.rows.Row",
-    "RowError": "csmtplib.compose.rows.RowError",
-    "TemplateError": "csmtplib.compose.template.TemplateError",
-}
 PUBLIC = {
     **{name: f"csmtplib.{name}" for name in csmtplib.__all__},
     **{name: f"csmtplib.{name}" for name in ("DSN", "LMTP", "MailObject", "Outcome", "Result")},
     **{name: f"csmtplib.{name}" for name in ("State", "install", "uninstall")},
     **{name: f"csmtplib.bulk.{name}" for name in csmtplib.bulk.__all__},
-    **COMPOSE,
+    **{name: f"csmtplib.compose.{name}" for name in csmtplib.compose.__all__},
     "Entry": "csmtplib.bulk.journal.Entry",
-    "JournalView": "csmtplib.bulk.journal_view.JournalView",
     "Server": "csmtplib.protocol.server_url.Server",
     "ServerURLError": "csmtplib.protocol.server_url.ServerURLError",
     "TLS": "csmtplib.protocol.server_url.TLS",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .delivery import Job as Job
     from .journal import Journal as Journal
     from .journal import JournalError as JournalError
+    from .journal_view import JournalView as JournalView
     from .refusals import RunRefused as RunRefused
     from .retry import Retry as Retry
     from .sender import BulkSender as BulkSender
@@ -28,6 +29,7 @@ _WHERE = {
     "Job": "delivery",
     "Journal": "journal",
     "JournalError": "journal",
+    "JournalView": "journal_view",
     "Rate": "throttle",
     "Retry": "retry",
     "RunRefused": "refusals",
@@ -49,6 +51,7 @@ __all__ = [
     "Job",
     "Journal",
     "JournalError",
+    "JournalView",
     "Rate",
     "Retry",
     "RunRefused",
