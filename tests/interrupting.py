@@ -92,7 +92,10 @@ class ByStep:
         return code.co_filename.startswith(self._files) and code.co_name != "__del__"
 
     def _profile(self, frame: FrameType, event: str, argument: object) -> None:
-        if event in ("call", "c_return") and self._is_inside(frame):
+        # What is raised as a generator goes on makes Python 3.10 leave it without its `finally`,
+        # which no signal does.
+        goes_on = event == "call" and frame.f_lasti >= 0 and sys.version_info < (3, 11)
+        if event in ("call", "c_return") and self._is_inside(frame) and not goes_on:
             self._step()
 
     def _enter_frame(self, frame: FrameType, event: str, argument: object) -> Any:
