@@ -213,6 +213,7 @@ def measure_rounds(
     rounds: int,
     count: int,
 ) -> None:
+    """Add rounds to a cell; in each, every worker sends so many messages, or opens sessions."""
     names = list(workers)
     for number in range(rounds):
         first = number % len(names)

@@ -272,7 +272,7 @@ class Journal:
             try:
                 self._stack.close()
             finally:
-                # Again, as an interrupt may have come before that, and none comes into these.
+                # Once more, by single calls in C: an interrupt may have come before those above.
                 try:
                     self._connection.close()
                 finally:

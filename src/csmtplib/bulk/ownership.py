@@ -44,8 +44,8 @@ class Ownership:
     The file itself can't be locked: if it is a database, closing any descriptor of it would release
     SQLite's own locks.
 
-    give_up: gives up the ownership, also again, in one call in C, which no interrupt comes into. It
-    leaves the lock file there, which does no harm; release() removes it.
+    give_up: gives up the ownership, any number of times, by one call in C, which no interrupt can
+    split. It leaves the lock file there, which does no harm; release() removes it.
     """
 
     def __init__(self, path: str) -> None:

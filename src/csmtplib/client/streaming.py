@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import suppress
-from itertools import chain, repeat
+from itertools import chain
 from smtplib import SMTPServerDisconnected
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from ..protocol.dialogue import Dialogue
 from ..protocol.failures import disconnected
 from ..protocol.features import Features
 from ..protocol.stream import NO_MORE_MESSAGES, Stream
+from ..protocol.submission import popped
 
 if TYPE_CHECKING:
     from ..protocol.result import Result
@@ -132,7 +133,7 @@ class Streaming:
         """Return an iterator of the results that are known by now; see Submission.results()."""
         found = self._submission.results()
         if self._results:
-            return chain(map(deque.popleft, repeat(self._results, len(self._results))), found)
+            return chain(popped(self._results, len(self._results)), found)
         return found
 
     def _fill(self) -> Iterator[Iterator[Result]]:

@@ -169,7 +169,7 @@ def _find(place: Place, settings: tuple[object, ...]) -> _Kept | None:
 def _keep(place: Place, kept: _Kept | None) -> None:
     with _lock:
         if _sessions.get(place, kept) is None:
-            kept = None  # whatever a full handshake brought since
+            kept = None  # even if a full handshake has brought a session since
         _sessions[place] = kept
         _sessions.move_to_end(place)
         while len(_sessions) > _MOST_SESSIONS:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, repeat
 from operator import attrgetter
 from smtplib import SMTPNotSupportedError
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from .. import kernel
 from ..kernel.transaction import CHUNKING, IN_DOUBT, LOST, MAIL, NEXT, RCPT, Mode, Phase
@@ -36,8 +36,18 @@ if TYPE_CHECKING:
     # is for by index.
     _Tag: TypeAlias = "_Message | tuple[_Message, Sequence[int]]"
 
+Item = TypeVar("Item")
+
 
 _RESULT: Callable[[_Message], Result] = attrgetter("result")
+
+
+def popped(items: deque[Item], count: int) -> Iterator[Item]:
+    """Return an iterator that takes so many items from the left, each as it yields it.
+
+    It is in C: an interrupt that came between a popleft() and a yield would lose the item.
+    """
+    return map(deque.popleft, repeat(items, count))
 
 
 class _Message:
@@ -300,16 +310,18 @@ class Submission:
 
     def results(self) -> Iterator[Result]:
         """Return an iterator of the results that are known by now, in the order in which the
-        messages were added. What it does not yield any more, the next one does."""
+        messages were added. Those that it has not yielded are yielded by the next one."""
         self._collect()
-        messages = self._messages
-        known = 0
-        for each in messages:
+        return map(_RESULT, popped(self._messages, self._complete_count()))
+
+    def _complete_count(self) -> int:
+        """Return how many messages, from the first one on, are complete."""
+        count = 0
+        for each in self._messages:
             if each.waiting:
                 break
-            known += 1
-        # In C, as an interrupt that came between popleft() and yield would lose a result.
-        return map(_RESULT, map(deque.popleft, repeat(messages, known)))
+            count += 1
+        return count
 
     def _collect(self) -> None:
         """Take what the pipeline knows by now."""
@@ -337,9 +349,7 @@ class Submission:
         self.pipeline.lose(error)
         self._collect()
         # Those before it are complete, and keep their results.
-        messages = self._messages
-        first = next((place for place, each in enumerate(messages) if each.waiting), len(messages))
-        for message in islice(messages, first, None):
+        for message in islice(self._messages, self._complete_count(), None):
             message.give_up(str(error))
 
     def _send_to_the_rest(
