@@ -18,6 +18,7 @@ PACKAGE = Path(csmtplib.__path__[0])
 
 # Imports point downwards: from a room to itself, or to one that stands before it.
 ROOMS = [
+    "lazy",
     "kernel",
     "protocol",
     "drive",

@@ -36,7 +36,7 @@ from smtplib import (
     SMTPServerDisconnected,
 )
 
-from . import kernel
+from . import kernel, lazy
 from .kernel import implementation as implementation
 from .protocol import envelope, features, limits
 from .protocol.message import quotedata
@@ -88,20 +88,14 @@ if TYPE_CHECKING:
 
 # What is for send_many() alone takes longer to import than smtplib does.
 _LATER = {
-    "DSN": "mail_object",
-    "MailObject": "mail_object",
-    "Outcome": "outcome",
-    "Result": "result",
-    "State": "outcome",
+    "DSN": "protocol.mail_object",
+    "MailObject": "protocol.mail_object",
+    "Outcome": "protocol.outcome",
+    "Result": "protocol.result",
+    "State": "protocol.outcome",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f".protocol.{_LATER[name]}", __name__), name)
+__getattr__ = lazy.attributes(__name__, _LATER)
 
 
 def __dir__() -> list[str]:

@@ -9,6 +9,8 @@ with BulkSender("submission://me@mail.example.org", journal="campaign.journal") 
 
 from __future__ import annotations
 
+from .. import lazy
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .delivery import Delivery as Delivery
@@ -36,13 +38,7 @@ _WHERE = {
     "Status": "status",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f".{_WHERE[name]}", __name__), name)
+__getattr__ = lazy.attributes(__name__, _WHERE)
 
 
 __all__ = [

@@ -5,6 +5,8 @@ from csmtplib.compose import Campaign, Letter, read_rows
 
 from __future__ import annotations
 
+from .. import lazy
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .addresses import verp as verp
@@ -26,13 +28,7 @@ _WHERE = {
     "verp": "addresses",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f".{_WHERE[name]}", __name__), name)
+__getattr__ = lazy.attributes(__name__, _WHERE)
 
 
 __all__ = ["Campaign", "Letter", "Row", "RowError", "TemplateError", "read_rows", "verp"]
