@@ -142,7 +142,8 @@ class Sending:
             message.sent_early = bool(self._expected)
             if self._must_reset:
                 self._send_reset()
-        elif self._part == PART_MAIL:
+                return True
+        if self._part == PART_MAIL:
             self._part = PART_RCPT
             self._recipient = 0
             self._send(message.commands[0], MAIL, message)
