@@ -11,6 +11,7 @@ import dataclasses
 import importlib
 import inspect
 import re
+import sys
 from collections.abc import Iterator
 from itertools import groupby
 from operator import itemgetter
@@ -64,6 +65,8 @@ _CODE = re.compile(
 )
 # The classes whose methods are documented as those of SMTP, but for what LMTP has of its own.
 _SMTP = {"Connection", "Session", "SMTP", "SMTP_SSL", "LMTP"}
+# The name of a constant as the default of a parameter.
+_CONSTANT = re.compile(r"(?<= = )[A-Za-z_][\w.]*")
 _SPECIAL = re.compile(r"([\\*|@]|(?<=\w)_(?!\w))")
 
 
@@ -213,6 +216,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", process)
     app.connect("autodoc-process-bases", show_bases)
+    app.connect("autodoc-process-signature", show_numbers)
     app.connect("missing-reference", resolve)
     return {"parallel_read_safe": True}
 
@@ -222,3 +226,27 @@ def show_bases(app: Sphinx, name: str, thing: Any, options: object, bases: list[
     bases[:] = [
         base for base in bases if base.__name__ in PUBLIC or hasattr(builtins, base.__name__)
     ]
+
+
+def show_numbers(
+    app: Sphinx,
+    what: str,
+    name: str,
+    thing: Any,
+    options: object,
+    signature: str | None,
+    returns: str | None,
+) -> tuple[str | None, str | None] | None:
+    """Shows the number of a default, in place of the constant that has it."""
+    if signature is None:
+        return None
+    names = vars(sys.modules[thing.__module__])
+
+    def number(found: re.Match[str]) -> str:
+        first, *others = found[0].split(".")
+        value = names.get(first)
+        for each in others:
+            value = getattr(value, each, None)
+        return str(value) if type(value) in (int, float) else found[0]
+
+    return _CONSTANT.sub(number, signature), returns

@@ -127,6 +127,13 @@ def values(cls: type) -> set[str]:
     return names - methods(cls)
 
 
+def test_a_signature_shows_the_numbers_of_its_defaults(built: Path) -> None:
+    pages = (built / "reference").glob("*.html")
+    text = html.unescape(" ".join(re.sub(r"<[^>]+>", "", page.read_text()) for page in pages))
+    assert "max_in_flight: int = 100" in text
+    assert "= limits." not in text
+
+
 def test_each_option_has_an_address(built: Path) -> None:
     page = (built / "commands.html").read_text("utf-8")
     for each in ("bulk-rate", "resume-retry-rejected", "report-format", "send-from", "run-m"):
