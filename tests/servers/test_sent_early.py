@@ -16,7 +16,7 @@ from .conftest import unavailable_means_skip
 from .exim import Exim, running_exim
 from .haraka import Haraka, running_haraka
 from .letters import unknown
-from .maildir import DOMAIN
+from .maildir import DOMAIN, UNREAD, user
 from .postfix import Postfix, running_postfix
 from .scripted.behind_data import Courier, HarakaLike
 from .scripted.early_talkers import (
@@ -30,7 +30,7 @@ from .scripted.opensmtpd import OpenSMTPD
 
 HELLO = "EHLO client.test"
 MAIL = "MAIL FROM:<a@x.test>"
-RCPT = f"RCPT TO:<box0@{DOMAIN}>"
+RCPT = f"RCPT TO:<{user(UNREAD)}@{DOMAIN}>"
 NOBODY = f"RCPT TO:<unknown@{DOMAIN}>"
 CONTENT = b"Subject: x\r\n\r\nx\r\n"
 CHUNK = b"BDAT %d LAST\r\n%b" % (len(CONTENT), CONTENT)
