@@ -142,8 +142,7 @@ class Sending:
             message.sent_early = bool(self._expected)
             if self._must_reset:
                 self._send_reset()
-                return True
-        if self._part == PART_MAIL:
+        elif self._part == PART_MAIL:
             self._part = PART_RCPT
             self._recipient = 0
             self._send(message.commands[0], MAIL, message)

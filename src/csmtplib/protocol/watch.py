@@ -54,16 +54,12 @@ class Watch:
 
     def note(self, now: float, wrote: bool, read: bool) -> float:
         """Note what happened since the last call; return the seconds that are left."""
-        pipeline = self._pipeline
-        phase, booked = pipeline.phase(), pipeline.booked
-        if booked != self._booked:
-            if self._phase in (_COMMAND, _DATA):
-                self._slowest_reply = max(self._slowest_reply, now - self._phase_since)
-            self._booked = booked
+        phase, booked = self._pipeline.phase(), self._pipeline.booked
+        is_booked = booked != self._booked
+        if is_booked and self._phase in (_COMMAND, _DATA):
+            self._slowest_reply = max(self._slowest_reply, now - self._phase_since)
+        if is_booked or phase != self._phase or (wrote and phase == _BLOCK):
             self._phase_since = now
-        elif phase != self._phase or (wrote and phase == _BLOCK):
-            self._phase_since = now
-        self._phase = phase
         if wrote:
             self._progress_since = now
             self._read_at = None
@@ -71,6 +67,7 @@ class Watch:
             if self._read_at is not None:
                 self.gap = max(self.gap, now - self._read_at)
             self._progress_since = self._read_at = now
+        self._phase, self._booked = phase, booked
         allowed = self._allowed
         seconds = allowed.phases[phase]
         if phase in (_PROBE, _EARLY):
