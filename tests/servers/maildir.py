@@ -9,7 +9,7 @@ from pathlib import Path
 
 DOMAIN = "example.test"
 ARRIVING_SECONDS = 60.0
-# The number of the mailbox for mail that no test reads: it may get any, from any test.
+# The number of the mailbox for mail that no test reads; any test may send to it.
 UNREAD = 0
 
 
