@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 
 import pytest
 from hypothesis import settings
@@ -19,6 +20,12 @@ settings.load_profile("csmtplib")
 def no_host_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget what a server of another test has shown, at a port that is used again."""
     monkeypatch.setattr(extension_policy, "_hosts", type(extension_policy._hosts)())
+
+
+def pytest_configure() -> None:
+    """Make Ctrl-C raise where shells have it ignored: in the background. Tests wait for it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
