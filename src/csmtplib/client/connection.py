@@ -391,12 +391,16 @@ class Connection:
 
     def _exchange(self, data: bytes) -> Reply:
         """Return the reply to a command or a message, as send() and getreply() do."""
+        self._send_checked(data)
+        return self._getreply()
+
+    def _send_checked(self, data: bytes) -> None:
+        """Send a command or a message that was checked, as send() does."""
         if not self.sock:
             raise SMTPServerDisconnected("please run connect() first")
         sys.audit("smtplib.send", self, data)
         self._send_all(data)
         self._lock.awaited_replies += 1
-        return self._getreply()
 
     def _send_all(self, data: BytesLike) -> None:
         assert self.sock is not None

@@ -7,6 +7,7 @@ from ..protocol.verdict import is_taken, keep_reply, refused_after_content, repl
 from .connection import DEFAULT_TIMEOUT
 from .public import public
 from .smtp import SMTP
+from .steps import Direct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +18,26 @@ if TYPE_CHECKING:
     from .connection import SourceAddress
 
 LMTP_PORT = 2003
+
+
+class _Direct(Direct):
+    """The steps in LMTP, without its methods."""
+
+    _connection: LMTP
+
+    def mail(self) -> Reply:
+        self._connection._accepted = []
+        return super().mail()
+
+    def rcpt(self, recipient: str) -> Reply:
+        reply = super().rcpt(recipient)
+        if is_taken(reply[0]):
+            self._connection._accepted.append(recipient)
+        return reply
+
+    def _reply_to_content(self, content: bytes) -> Reply:
+        self._connection._send_checked(content)
+        return self._connection._reply_to_message()
 
 
 @fastpath.original
@@ -30,6 +51,7 @@ class LMTP(SMTP):
 
     ehlo_msg: str = "lhlo"
     _is_lmtp: bool = True
+    _direct: type[Direct] = _Direct
 
     def __init__(
         self,

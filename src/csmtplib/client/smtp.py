@@ -13,8 +13,9 @@ from smtplib import (
 from .. import fastpath, kernel
 from ..drive import transactions
 from ..drive.replyfile import ReplyFile
-from ..kernel.transaction import SEQUENTIAL
+from ..kernel.transaction import PIPELINING, SEQUENTIAL
 from ..protocol import envelope, limits, message
+from ..protocol.extension_policy import ENVELOPE_COMMANDS
 from ..protocol.verdict import CLOSE, RESET, Verdict, is_taken, judge
 from .pipelining import transact
 from .public import public
@@ -90,6 +91,8 @@ class SMTP(Session):
 
     pipelining: bool = True
     chunking: bool = False
+
+    _direct: type[Direct] = Direct
 
     def mail(self, sender: str, options: Sequence[str] = ()) -> Reply:
         """Sends MAIL, which begins a transaction (RFC 5321 section 4.1.1.2).
@@ -192,8 +195,8 @@ class SMTP(Session):
             if not self._is_reset():
                 return self._execute(verdict)
         steps: Direct | ByMethods
-        if is_open and not self._is_lmtp:
-            steps = Direct(self, commands, data)
+        if is_open:
+            steps = self._direct(self, commands, data)
         else:
             steps = ByMethods(self, from_addr, data, options, rcpt_options)
         encoding = self.command_encoding
@@ -226,9 +229,13 @@ class SMTP(Session):
         """Return how a transaction with so many recipients is run if the gate is open."""
         if not self.pipelining:
             return SEQUENTIAL
-        return self._policy().mode_for_message(
+        mode = self._policy().mode_for_message(
             self.esmtp_features, recipients, chunking=self.chunking, lmtp=self._is_lmtp
         )
+        commands = recipients + ENVELOPE_COMMANDS
+        if mode == PIPELINING and not transactions.saves_time(self.sock, commands):
+            return SEQUENTIAL
+        return mode
 
     def _envelope(
         self,

@@ -83,7 +83,10 @@ class Direct:
             raise SMTPDataError(code, text)
         seconds = time.monotonic() - self._begun
         connection._policy().host.pace.learn_sequence(self._count, seconds)
-        return connection._exchange(encoded_for(connection, self._data))
+        return self._reply_to_content(encoded_for(connection, self._data))
+
+    def _reply_to_content(self, content: bytes) -> Reply:
+        return self._connection._exchange(content)
 
 
 def encoded_for(connection: Connection, data: BytesLike) -> bytes:
