@@ -53,8 +53,14 @@ LIBRARY = tuple(
 
 @functools.cache
 def _jumps_backwards(code: CodeType) -> frozenset[int]:
-    names = ("JUMP_ABSOLUTE", "JUMP_BACKWARD")
-    return frozenset(each.offset for each in dis.get_instructions(code) if each.opname in names)
+    # Python has many names for them, of which one says that it looks for no signals.
+    return frozenset(
+        each.offset
+        for each in dis.get_instructions(code)
+        if "JUMP" in each.opname
+        and not each.opname.endswith("NO_INTERRUPT")
+        and each.argval <= each.offset
+    )
 
 
 class ByStep:

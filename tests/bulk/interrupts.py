@@ -394,6 +394,8 @@ def main() -> int:
     ways.add_argument("--calls", dest="way", action="store_const", const="calls")
     parser.set_defaults(way="signals")
     options = parser.parse_args()
+    # In the background, shells have it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with TemporaryDirectory() as name:
         found = interrupt(
             Path(name),
