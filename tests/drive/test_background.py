@@ -29,7 +29,9 @@ QUICK = 100
 
 
 def our_threads() -> list[threading.Thread]:
-    return [each for each in threading.enumerate() if each.name == background.THREAD]
+    # An interrupt in the midst of Thread.start() may leave one that waits to begin for ever.
+    threads = [each for each in threading.enumerate() if each.is_alive()]
+    return [each for each in threads if each.name == background.THREAD]
 
 
 def until(condition: Callable[[], object]) -> bool:

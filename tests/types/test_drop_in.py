@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
@@ -17,25 +18,34 @@ pytestmark = pytest.mark.long
 PROGRAMS = sorted(Path(__file__).with_name("programs").glob("*.py"))
 CLASSES = ("SMTP", "SMTP_SSL", "LMTP")
 
+Mypy: TypeAlias = Callable[..., list[str]]
 
-def mypy(program: Path, *options: str) -> list[str]:
-    """The errors that mypy has in a program."""
+
+@pytest.fixture(scope="module")
+def mypy(tmp_path_factory: pytest.TempPathFactory) -> Mypy:
+    """A function that returns the errors that mypy has in a program."""
     if find_spec("mypy") is None:
         unavailable("no mypy: install the extra `test`")
-    options = ("--strict", "--config-file=", "--no-error-summary", *options)
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", *options, str(program)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        cwd=program.parent,
-    )
-    assert not done.stderr, done.stderr
-    return done.stdout.splitlines()
+    # What it knows of the standard library serves all programs.
+    cache = tmp_path_factory.mktemp("mypy")
+    always = ("--strict", "--config-file=", "--no-error-summary", f"--cache-dir={cache}")
+
+    def check(program: Path, *options: str) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "mypy", *always, *options, str(program)],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            cwd=program.parent,
+        )
+        assert not done.stderr, done.stderr
+        return done.stdout.splitlines()
+
+    return check
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
-def test_a_program(program: Path, tmp_path: Path) -> None:
+def test_a_program(program: Path, tmp_path: Path, mypy: Mypy) -> None:
     """The same program passes with either module."""
     source = program.read_text()
     assert "import smtplib\n" in source
@@ -70,7 +80,7 @@ def public(nodes: list[ast.stmt]) -> list[str]:
     return sorted({name for name in named(nodes) if not name.startswith("_")})
 
 
-def test_each_name_stands_in_for_the_one_of_smtplib(tmp_path: Path) -> None:
+def test_each_name_stands_in_for_the_one_of_smtplib(tmp_path: Path, mypy: Mypy) -> None:
     """Each function and method may be assigned to its counterpart: it takes all that this takes,
     and gives what this gives. Attributes have the counterpart's type."""
     module = typeshed()
@@ -102,7 +112,7 @@ def test_each_name_stands_in_for_the_one_of_smtplib(tmp_path: Path) -> None:
     assert told == []
 
 
-def test_a_type_error_is_told_alike(tmp_path: Path) -> None:
+def test_a_type_error_is_told_alike(tmp_path: Path, mypy: Mypy) -> None:
     """The types say something: what is wrong with smtplib is so with csmtplib, line by line."""
     wrong = [
         "SMTP(25)",
