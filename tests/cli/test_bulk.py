@@ -929,7 +929,8 @@ def test_a_journal(cli: Command, tmp_path: Path) -> None:
     assert again.code == 64
     assert again.err == (
         "csmtplib: b already contains a campaign (3 accepted): csmtplib report b shows its "
-        "results, csmtplib resume b sends the rest; give another --journal for another campaign\n"
+        "results, csmtplib resume b sends what is left of it; give another --journal for another "
+        "campaign\n"
     )
     assert server.log.deliveries() == Counter(addresses(3))
     assert b"cret" not in (tmp_path / "a").read_bytes()

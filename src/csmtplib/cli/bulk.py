@@ -210,8 +210,8 @@ def _journal(name: str) -> Journal:
     raise Failure(
         Exit.USAGE,
         f"{name} already contains a campaign ({states or 'of a program'}): csmtplib report {shown} "
-        f"shows its results, csmtplib resume {shown} sends the rest; give another --journal for "
-        "another campaign",
+        f"shows its results, csmtplib resume {shown} sends what is left of it; give another "
+        "--journal for another campaign",
     )
 
 

@@ -176,7 +176,7 @@ class Dialogue:
             while (reply := self._replies.reply()) is None:
                 data = yield Receive(left, awaits)
                 if data is None:
-                    raise ConnectionLost(f"the server sent no reply within {seconds:g} seconds")
+                    raise ConnectionLost(f"the server sent no reply within {seconds:g} s")
                 self._feed(data)
                 left = None
         except ReplyError as error:

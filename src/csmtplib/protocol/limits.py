@@ -46,7 +46,7 @@ LARGE_MESSAGE_BYTES = 1 << 18
 
 
 # What is said when they have passed.
-NO_PROGRESS = "the server sent no reply within %g seconds"
+NO_PROGRESS = "the server sent no reply within %g s"
 
 
 class Limits:

@@ -146,6 +146,11 @@ def parse(url: str, environ: Mapping[str, str]) -> Server:
             f"{shown}: smtp+tls means STARTTLS to some programs and TLS from the start to others; "
             "write smtp+starttls:// or smtps://"
         )
+    if parts.scheme == "sink":
+        raise ServerURLError(
+            f"{shown}: only commands have the embedded server (csmtplib bulk --server {shown}); "
+            "write smtp://host:port"
+        )
     if parts.scheme not in _SCHEMES:
         hint = f": write smtp://{shown}" if url and "//" not in url else ""
         raise UnknownScheme(
