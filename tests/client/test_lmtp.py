@@ -314,3 +314,26 @@ def test_pipelined_replies_of_the_last_message_only(way: dict[str, bool]) -> Non
         smtp.sendmail("a@x", ["d@x"], "")
         assert smtp.recipient_replies == {"d@x": (250, b"d")}
         smtp.quit()
+
+
+@ways
+@pytest.mark.parametrize("answers", [{"mail": None}, {"mail": "550 no"}, {"data": None}])
+def test_pipelined_no_replies_of_the_message_before(
+    way: dict[str, bool], answers: dict[str, str | None]
+) -> None:
+    """Of a message that did not get as far they would tell that it has arrived."""
+    verb, answer = next(iter(answers.items()))
+    if way.get("chunking") and verb == "data":
+        verb = "bdat"
+    first = {"mail": "250 ok", "data": "354 go", "bdat": "250 b"}[verb]
+    host = Host("PIPELINING", "CHUNKING", lmtp=True, **{verb: [first, answer]})
+    with Loopback(host) as server:
+        smtp: Any = csmtplib.LMTP(*server.address, local_hostname="client.test", timeout=TIMEOUT)
+        for name, value in way.items():
+            setattr(smtp, name, value)
+        smtp.sendmail("a@x", ["b@x"], "1")
+        assert set(smtp.recipient_replies) == {"b@x"}
+        with pytest.raises(csmtplib.SMTPException):
+            smtp.sendmail("a@x", ["b@x"], "2")
+        assert smtp.recipient_replies == {}
+        smtp.close()

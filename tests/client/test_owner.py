@@ -18,7 +18,9 @@ from csmtplib.client.owner import LazyOwnerLock, OwnerLock
 from ..bulk.servers.logging_sink import LoggingSink, running_logging_sink
 from ..drive.talking import in_thread
 from ..interrupting import ByStep
+from ..protocol.serving import Host
 from ..requirements import needs_signals
+from .loopback import DEADLINE, Loopback
 
 
 def elsewhere(function: Callable[[], object]) -> None:
@@ -177,6 +179,36 @@ def test_an_interrupt_leaves_no_connection_in_use(
             smtp.close()
         smtp._lock.check_not_in_use()
         smtp.close()
+        if not interrupter.has_interrupted:
+            break
+    assert at > 50
+
+
+ANSWERS = {name: f"250 {name}" for name in ("mail", "rcpt", "message", "rset", "noop")}
+
+
+@needs_signals
+@pytest.mark.filterwarnings("ignore:Exception ignored")  # in a generator that is closed
+@pytest.mark.parametrize("client", [csmtplib.SMTP, csmtplib.LMTP])
+@pytest.mark.parametrize("pipelining", [True, False])
+def test_an_interrupt_of_sendmail_leaves_no_reply_to_the_next_command(
+    client: type[csmtplib.SMTP], pipelining: bool
+) -> None:
+    """Wherever it comes: or that command would become text of the message, and wait for ever."""
+    for at in itertools.count(1):
+        host = Host("PIPELINING", lmtp=client is csmtplib.LMTP, **ANSWERS)
+        with Loopback(host) as server:
+            smtp = client(*server.address, "client.test")
+            assert smtp.sock is not None
+            smtp.sock.settimeout(DEADLINE)
+            smtp.pipelining = pipelining
+            smtp.ehlo_or_helo_if_needed()
+            interrupter = ByStep(at, [str(Path(csmtplib.__path__[0]))])
+            with contextlib.suppress(KeyboardInterrupt), interrupter:
+                by_sendmail(smtp)
+            if smtp.sock is not None:
+                assert smtp.noop() == (250, b"noop"), at
+            smtp.close()
         if not interrupter.has_interrupted:
             break
     assert at > 50

@@ -15,7 +15,6 @@ import csmtplib
 from csmtplib.drive import acks
 
 from ..protocol.serving import Host
-from ..requirements import needs_unix_sockets
 from .conftest import MutualTLS
 from .loopback import DEADLINE, Loopback
 
@@ -115,26 +114,6 @@ def test_sequentially_where_that_is_faster(contexts: Any) -> None:
     assert envelopes(server)[:7] == [3, 3, 1, 1, 1, 1, 1]
     assert envelopes(server)[7] > 1
     assert [text for host in hosts for text in host.texts] == [b"%d\r\n" % n for n in range(8)]
-
-
-@needs_unix_sockets
-@pytest.mark.parametrize("client", [csmtplib.SMTP, csmtplib.LMTP])
-def test_near_server_without_the_compiled_kernels(client: Any) -> None:
-    """A pipeline in Python takes longer than the round trips of one recipient over a Unix socket,
-    and made sendmail() slower than smtplib."""
-    host = Host("PIPELINING", lmtp=client is csmtplib.LMTP)
-    with Loopback(host, unix=True) as server:
-        smtp = client("", local_hostname="client.test", timeout=DEADLINE)
-        smtp.sock = socket.socket(socket.AF_UNIX)
-        smtp.sock.settimeout(DEADLINE)
-        smtp.sock.connect(server.host)
-        with smtp:
-            smtp.getreply()
-            assert smtp.sendmail("a@x", "b@x", b"1\r\n") == {}
-            assert smtp.sendmail("a@x", ["b@x", "c@x"], b"2\r\n") == {}
-    alone = 1 if csmtplib.implementation == "python" else 3
-    assert envelopes(server) == [alone, 4]
-    assert host.texts == [b"1\r\n", b"2\r\n"]
 
 
 def test_delayed_acknowledgements(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -259,7 +259,7 @@ def test_url_that_is_no_str(url: Any) -> None:
     [
         ("", ": the scheme must be one of smtp, smtp+starttls, smtps, submission, lmtp, lmtp+unix"),
         ("mx.test", "lmtp, lmtp+unix: write smtp://mx.test"),
-        ("sink:outbox", "csmtplib bulk --server sink:outbox); write smtp://host:port"),
+        ("sink:outbox", "csmtplib bulk --server sink:outbox; here write smtp://host:port"),
         ("localhost:2601", "localhost:2601: the scheme must be one of smtp,"),
         ("localhost:2601", "lmtp+unix: write smtp://localhost:2601"),
         ("http://mx.test", "http://mx.test: the scheme must be one of smtp,"),

@@ -166,7 +166,7 @@ def test_connection_lost_between_the_replies() -> None:
 
 def test_refused_before_the_content_there_are_no_replies_to_it() -> None:
     for transaction in (completed(MAIL, NO), completed(DATA, NO)):
-        assert verdict(transaction, lmtp=True).replies is None
+        assert verdict(transaction, lmtp=True).replies == {}
 
 
 def test_a_recipient_that_was_named_twice() -> None:

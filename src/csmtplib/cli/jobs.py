@@ -217,7 +217,7 @@ def _check(sender: str, recipients: object, content: bytes) -> None:
         raise Unsendable("the message contains a NUL byte, which SMTP does not allow")
     if longest > limits.MESSAGE_LINE_BYTES:
         raise Unsendable(
-            f"a line of the message is longer than {limits.MESSAGE_LINE_BYTES} data: encode its "
+            f"a line of the message is longer than {limits.MESSAGE_LINE_BYTES} bytes: encode its "
             "part as quoted-printable or base64"
         )
 

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 LMTP_PORT = 2003
 
 
-class _Direct(Direct):
-    """The steps in LMTP, without its methods."""
+class DirectInLMTP(Direct):
+    """The same steps without LMTP's methods; they note what those would."""
 
     _connection: LMTP
 
     def mail(self) -> Reply:
-        self._connection._accepted = []
+        self._connection._forget_recipients()
         return super().mail()
 
     def rcpt(self, recipient: str) -> Reply:
@@ -51,7 +51,7 @@ class LMTP(SMTP):
 
     ehlo_msg: str = "lhlo"
     _is_lmtp: bool = True
-    _direct: type[Direct] = _Direct
+    _direct_steps: type[Direct] = DirectInLMTP
 
     def __init__(
         self,
@@ -88,8 +88,12 @@ class LMTP(SMTP):
 
     def mail(self, sender: str, options: Sequence[str] = ()) -> Reply:
         """Sends MAIL, as in SMTP."""
-        self._accepted = []
+        self._forget_recipients()
         return super().mail(sender, options)
+
+    def _forget_recipients(self) -> None:
+        self._accepted = []
+        self.recipient_replies = {}
 
     def rcpt(self, recip: str, options: Sequence[str] = ()) -> Reply:
         """Sends RCPT, as in SMTP."""

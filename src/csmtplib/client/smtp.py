@@ -6,6 +6,7 @@ import sys
 from contextlib import suppress
 from smtplib import (
     SMTPDataError,
+    SMTPException,
     SMTPNotSupportedError,
     SMTPServerDisconnected,
 )
@@ -13,9 +14,8 @@ from smtplib import (
 from .. import fastpath, kernel
 from ..drive import transactions
 from ..drive.replyfile import ReplyFile
-from ..kernel.transaction import PIPELINING, SEQUENTIAL
+from ..kernel.transaction import SEQUENTIAL
 from ..protocol import envelope, limits, message
-from ..protocol.extension_policy import ENVELOPE_COMMANDS
 from ..protocol.verdict import CLOSE, RESET, Verdict, is_taken, judge
 from .pipelining import transact
 from .public import public
@@ -92,7 +92,7 @@ class SMTP(Session):
     pipelining: bool = True
     chunking: bool = False
 
-    _direct: type[Direct] = Direct
+    _direct_steps: type[Direct] = Direct
 
     def mail(self, sender: str, options: Sequence[str] = ()) -> Reply:
         """Sends MAIL, which begins a transaction (RFC 5321 section 4.1.1.2).
@@ -196,7 +196,7 @@ class SMTP(Session):
                 return self._execute(verdict)
         steps: Direct | ByMethods
         if is_open:
-            steps = self._direct(self, commands, data)
+            steps = self._direct_steps(self, commands, data)
         else:
             steps = ByMethods(self, from_addr, data, options, rcpt_options)
         encoding = self.command_encoding
@@ -204,6 +204,14 @@ class SMTP(Session):
         is_outermost = lock.begin_step()
         try:
             refused = self._transaction(from_addr, recipients, steps)
+        except SMTPException:
+            raise
+        except BaseException:
+            if is_open:
+                # An interrupt: the next command could get a reply that is not its own, or be taken
+                # for the text of the message. Overridden methods may raise what they like.
+                self.close()
+            raise
         finally:
             # mail() may have changed it, for this transaction; the stdlib leaves it so.
             self.command_encoding = encoding
@@ -229,13 +237,9 @@ class SMTP(Session):
         """Return how a transaction with so many recipients is run if the gate is open."""
         if not self.pipelining:
             return SEQUENTIAL
-        mode = self._policy().mode_for_message(
+        return self._policy().mode_for_message(
             self.esmtp_features, recipients, chunking=self.chunking, lmtp=self._is_lmtp
         )
-        commands = recipients + ENVELOPE_COMMANDS
-        if mode == PIPELINING and not transactions.saves_time(self.sock, commands):
-            return SEQUENTIAL
-        return mode
 
     def _envelope(
         self,

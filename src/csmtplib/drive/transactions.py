@@ -49,15 +49,6 @@ MOST_TOGETHER = 1000 if _has_poll else 500
 ORIGINAL = _original()
 _PLAIN = ORIGINAL & {socket.socket}
 
-# Over a Unix socket MAIL, RCPT and DATA take less time one by one than the pure pipeline does.
-_CHEAP_ROUND_TRIPS = 0 if kernel.implementation == "c" else 3
-_UNIX = getattr(socket, "AF_UNIX", None)
-
-
-def saves_time(sock: Any, commands: int) -> bool:
-    """Return whether it may save time to send so many commands at once, and not one by one."""
-    return commands > _CHEAP_ROUND_TRIPS or sock.family != _UNIX
-
 
 def prepare(sock: Any) -> None:
     """Make the system send at once what is written: a group of commands, and a command behind

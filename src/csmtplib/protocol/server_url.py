@@ -124,6 +124,11 @@ def parse(url: str, environ: Mapping[str, str]) -> Server:
     """
     check_kind("server", url, str, "a URL such as submission://user@mail.example.org")
     shown = _without_password(url)
+    if url.startswith("sink:"):
+        raise ServerURLError(
+            f"{shown}: only the commands have the embedded server, such as csmtplib bulk --server "
+            f"{shown}; here write smtp://host:port"
+        )
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -145,11 +150,6 @@ def parse(url: str, environ: Mapping[str, str]) -> Server:
         raise ServerURLError(
             f"{shown}: smtp+tls means STARTTLS to some programs and TLS from the start to others; "
             "write smtp+starttls:// or smtps://"
-        )
-    if parts.scheme == "sink":
-        raise ServerURLError(
-            f"{shown}: only commands have the embedded server (csmtplib bulk --server {shown}); "
-            "write smtp://host:port"
         )
     if parts.scheme not in _SCHEMES:
         hint = f": write smtp://{shown}" if url and "//" not in url else ""

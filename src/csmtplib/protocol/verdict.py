@@ -41,7 +41,7 @@ class Verdict:
 
     refused: the recipients that were refused, each with the reply. error: what sendmail() raises,
     None if it returns `refused`. ending: what has to be done first. replies: what the server
-    answered to the content for each recipient (LMTP); None if it did not get that far.
+    answered to the content for each recipient (LMTP); None in SMTP.
     """
 
     __slots__ = ("ending", "error", "refused", "replies")
@@ -100,6 +100,8 @@ def judge(
 ) -> Verdict:
     """Return the verdict on a transaction that a pipeline has run; failure: of the pipeline."""
     verdict = Verdict()
+    if lmtp:
+        verdict.replies = {}
     _, stage, reply, others = completed
     if stage == MAIL:
         assert reply is not None
