@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .status import Status as Status
     from .throttle import Rate as Rate
 
-# sqlite3 and ssl take longer to import than most of a command line.
+# Imported on first use: sqlite3 and ssl are slow to import.
 _WHERE = {
     "BulkSender": "sender",
     "Delivery": "delivery",

@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from .refusals import Held
     from .task import Task
 
-# Messages that a connection holds if it can't send them all at once: the one being sent, and those
-# sent next, before anybody has the time to bring more. Other messages wait for the first connection
-# with room.
+# The most messages that a connection holds if it can't send them all at once: the one in progress,
+# and enough others to keep it busy until more arrive. The rest wait for the first connection with
+# room.
 _AT_HAND = 6
-# With a journal, all of them count as sent if the process is killed. So there are no more than the
-# server answers in this time, in addition to the next one.
+# With a journal, all of them are in doubt if the process is killed. So a connection holds at most
+# two more than the server answers in this time.
 _SECONDS_AT_HAND = 0.03
-# If all leave at once, the window starts with this many, and doubles while the server accepts them.
+# With CHUNKING, the window starts at this size, and doubles each time the server has answered.
 _FIRST_WINDOW = 8
 
 
@@ -55,9 +55,9 @@ class Link(Protocol):
 class PooledConnection:
     """A connection, its statistics, and the tasks on it in order.
 
-    held: refusals that may concern more than their message, until a later reply shows it. window:
-    how many tasks it may have. adapts: whether replies change the window. target: how many messages
-    may be left when a run of the connection returns.
+    held: refusals that may concern more than their message, until that is known. window: how many
+    tasks it may have. adapts: whether replies change the window. target: run() returns once this
+    many messages are left.
     """
 
     def __init__(
@@ -90,11 +90,11 @@ class PooledConnection:
             return _FIRST_WINDOW
         if not self._has_journal:
             return _AT_HAND
-        # The reply to a command is waited for before the next message can begin.
+        # In SEQUENTIAL mode, the next message can't begin before the reply to this one.
         return 1 if self.mode == SEQUENTIAL else 2
 
     def give(self, tasks: deque[Task], room: float, now: float) -> None:
-        """Send tasks on this connection: the first ones, as many as there is room for."""
+        """Give this connection the first tasks, as many as there is room for."""
         submission, pipeline, own = self.submission, self.pipeline, self.tasks
         room = min(room, submission.room())
         given = 0
@@ -111,7 +111,7 @@ class PooledConnection:
             self.statistics.give(now, given)
 
     def widen_window(self, answered: int, now: float) -> None:
-        """Adapt the window to a server that has answered so many more messages."""
+        """Adapt the window: the server has answered this many more messages."""
         if self.mode == CHUNKING:
             self.window = min(2 * self.window, self._widest)
         elif self.adapts:
@@ -132,16 +132,16 @@ class Connections(Protocol):
     pooled: list[PooledConnection]
 
     def open(self) -> None:
-        """Begin to open a connection. arrivals() returns it, or the reason why there is none."""
+        """Start opening a connection. arrivals() returns it, or the error."""
 
     def arrivals(self) -> Sequence[Link | Exception]:
-        """Return connections that have been opened since, and the errors of others."""
+        """Return the connections opened since the last call, and the errors of others."""
 
     def add(self, link: Link, statistics: ConnectionStatistics) -> PooledConnection:
         """Add a connection that has arrived."""
 
     def remove(self, connection: PooledConnection) -> None:
-        """Close a connection that has no tasks, by QUIT if it is sound."""
+        """Close a connection that has no tasks, with QUIT if it still works."""
 
 
 class _SocketConnection(PooledConnection):
@@ -153,7 +153,7 @@ class _SocketConnection(PooledConnection):
 class ThreadedConnections:
     """Connections over sockets: opened and closed in threads, and run together in one.
 
-    waker: what another thread sets to end a run or a sleep.
+    waker: another thread sets it to end run() or sleep().
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class ThreadedConnections:
         self._closed = False
 
     def open(self) -> None:
-        """Begin to open a connection. arrivals() returns it, or the reason why there is none."""
+        """Start opening a connection. arrivals() returns it, or the error."""
         in_thread(self._open)
 
     def _open(self) -> None:
@@ -194,9 +194,9 @@ class ThreadedConnections:
                 each.close()
 
     def arrivals(self) -> Sequence[Connection | Exception]:
-        """Return connections that have been opened since, and the errors of others."""
+        """Return the connections opened since the last call, and the errors of others."""
         arrived = []
-        # The deque is also emptied by threads that open connections after close().
+        # After close(), the threads that open connections empty the deque, too.
         while self._arrived:
             with contextlib.suppress(IndexError):
                 arrived.append(self._arrived.popleft())
@@ -217,7 +217,7 @@ class ThreadedConnections:
         return connection
 
     def remove(self, connection: PooledConnection) -> None:
-        """Close a connection that has no tasks, by QUIT if it is sound."""
+        """Close a connection that has no tasks, with QUIT if it still works."""
         self.pooled.remove(connection)
         link = connection.link
         if connection.pipeline.failure is not None or not isinstance(link, Connection):
@@ -227,7 +227,7 @@ class ThreadedConnections:
         self._leaving = [each for each in self._leaving if each.is_alive()] + [thread]
 
     def waits(self) -> list[Waiting]:
-        """Return what connections wait for at this moment. For any thread."""
+        """Return what connections are waiting for. Any thread may call this."""
         found = [each.now for each in list(self._opening)]
         what = f"{self._server} to take a message"
         found += [
@@ -238,12 +238,12 @@ class ThreadedConnections:
         return [each for each in found if each is not None]
 
     def wake(self) -> None:
-        """End a run or a sleep, from any thread."""
+        """End run() or sleep(). Any thread may call this."""
         self.waker.set()
 
     def run(self, connections: Iterable[PooledConnection], seconds: float) -> None:
-        """Send and receive on these connections, until one has reached its target, or for so many
-        seconds. Raises what a signal handler raises."""
+        """Send and receive on these connections until one reaches its target, for at most
+        `seconds`. Raises whatever a signal handler raises."""
         runnables = []
         for each in connections:
             assert isinstance(each, _SocketConnection)
@@ -254,7 +254,7 @@ class ThreadedConnections:
         self.waker.clear()
 
     def sleep(self, seconds: float) -> None:
-        """Wait until another thread wakes this one, or for so many seconds."""
+        """Wait until another thread wakes this one, for at most `seconds`."""
         self.waker.wait(seconds)
 
     def close(self) -> None:

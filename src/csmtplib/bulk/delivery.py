@@ -12,8 +12,8 @@ from ..protocol.outcome import Reply, State
 class Job(NamedTuple):
     """A message to be sent, and the key that names it in results and in the journal.
 
-    You choose the keys. Each job of a campaign needs its own: a campaign that is resumed finds out
-    by the keys what it has sent. Within a run, a second job with the same key is rejected.
+    You choose the keys. Each job of a campaign needs its own: by the keys, a resumed campaign knows
+    what it has sent. Within a run, a second job with the same key is rejected.
     """
 
     key: str | int
@@ -25,9 +25,9 @@ class Delivery:
     """The result of a job for one recipient.
 
     key: of the job. recipient: the address. state: the result. reply: the server's last reply about
-    it. fault: what went wrong if there is no reply, or why there is no other try. attempts: how
-    often it was sent, 0 if it was not tried. host: the server, as "host:port". time: Unix time of
-    the result.
+    it. fault: what went wrong if there is no reply, or why there is no further attempt. attempts:
+    how often it was sent, 0 if it was not tried. host: the server, as "host:port". time: Unix time
+    of the result.
     """
 
     key: str | int
@@ -61,7 +61,7 @@ class Delivery:
 def keyed_mail(job: Job) -> tuple[str | int, MailObject]:
     """Return the key and the mail object of a job.
 
-    Raises TypeError and ValueError for a message that is none (protocol.mail_object), and for a key
+    Raises TypeError and ValueError for an invalid message (see protocol.mail_object), and for a key
     that no journal can hold.
     """
     key, mail = job

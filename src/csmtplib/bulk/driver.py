@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .run import Run
     from .status import StopRequest
 
-# The longest that the caller is asked for jobs before those already taken are sent.
+# How long to take jobs from the caller before those already taken are sent.
 _ASK_SECONDS = 0.02
 
 # How long messages in progress may take after the loop over the results was left.
@@ -29,8 +29,8 @@ _DRAIN_SECONDS = 30.0
 class Driver:
     """Drives a run, within a `with` statement: call turn() until it returns False, then finish().
 
-    After an exception, also in the midst of that, messages in progress finish first, as far as they
-    can. At the end, all that is recorded is brought to disk, which may raise JournalError.
+    After an exception, wherever it comes, messages in progress finish first if they can. At the
+    end, everything recorded is written to disk, which may raise JournalError.
     """
 
     def __init__(
@@ -76,8 +76,8 @@ class Driver:
         return True
 
     def _turn_elsewhere(self, wake: Wake) -> bool:
-        """Do a turn in another thread, while the caller's is asked for jobs. Its results are
-        yielded when the caller has answered."""
+        """Do a turn in another thread while the caller's iterable makes its next job. The results
+        are yielded after that."""
         try:
             now, unix = time.monotonic(), time.time()
             self._run.prepare(now, unix)
@@ -99,17 +99,16 @@ class Driver:
         self._is_sending = False
 
     def finish(self) -> None:
-        """Report the messages that are not sent any more."""
+        """Report the messages that remain unsent."""
         self._source.close()
         self._run.give_back(time.time())
 
     def _drain(self, error: BaseException) -> None:
-        """Let messages in progress finish for a while, unless somebody wants the run to end now.
-        Then those that are left end as they stand: in doubt if their end may have left, else
-        queued."""
+        """Give messages in progress some time to finish, unless the run is to end at once. Then
+        abort the others: in doubt if their last byte may have left, else queued."""
         run = self._run
         run.leave("the loop over the results was left")
-        # Whatever comes of this, the error is on its way to the caller.
+        # Whatever happens here, the caller gets the original error.
         with contextlib.suppress(BaseException):
             self._source.close()
         # A signal handler may have raised the error while a connection was being used, which then
@@ -134,7 +133,7 @@ class Driver:
 
 
 def take_jobs(source: Source, queue: JobQueue, wanted: int, unix: float) -> None:
-    """Take so many jobs from the caller; from a source that is slow only one at a time, as the jobs
+    """Take up to `wanted` jobs from the caller; from a slow source only one, so that the jobs
     already taken are sent first."""
     source.at = time.monotonic()
     end = source.at + _ASK_SECONDS
@@ -145,7 +144,7 @@ def take_jobs(source: Source, queue: JobQueue, wanted: int, unix: float) -> None
             queue.end()
             break
         except BaseException as error:
-            # What was taken before is still to be reported.
+            # Raised later: the jobs already taken come first.
             queue.end(error)
             source.close()
             break

@@ -1,8 +1,8 @@
-"""Refusals that may concern more than their message, held until it shows what they concern.
+"""Refusals that may concern more than their message, held until it is clear what they concern.
 
-Their own connection shows it: another message passes after them, or none does. If none does, a
-fresh connection shows whether only the session was exhausted. If it was not, and all refused
-messages are from a few senders, a message from another sender shows whether it is about those.
+The next messages on the same connection show that: one passes, or none does. If none does, a fresh
+connection shows whether only the session was exhausted. If it was not, and all refused messages are
+from a few senders, a message from another sender shows whether the refusals are about those.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from .pool import Pool
     from .task import Task
 
-# How long such a refusal waits for the next message, if there is none.
+# How long to hold a refusal while there is no next message.
 _SECONDS = 1.0
 
-# How long a message of another sender is looked for.
+# How long to look for a message from another sender.
 _SEARCH_SECONDS = 5.0
 
 
@@ -42,9 +42,8 @@ class Holding:
 
     refused: why the server refuses the whole run, if it does. is_searching: whether messages of
     some senders are set aside until a message of another sender shows what their refusals concern.
-    noted_sender: if another message of
-    this sender is begun, that shows nothing new. Recipients of held refusals count as not sent to:
-    the caller of hold() has put them back.
+    noted_sender: another message begun from this sender shows nothing new. Recipients of held
+    refusals count as not sent to: the caller of hold() has put them back.
     """
 
     def __init__(
@@ -84,8 +83,8 @@ class Holding:
         return about is not None
 
     def note_begun(self, connection: PooledConnection, task: Task) -> None:
-        """Note that the server has begun a message: it refused the messages before on that
-        connection for themselves."""
+        """Note that the server has begun a message: the refusals before it on that connection
+        concern only their own messages."""
         connection.statistics.begun += 1
         sender = task.mail.from_addr
         if sender is not self.noted_sender:
@@ -121,8 +120,8 @@ class Holding:
         return room
 
     def judge(self, connection: PooledConnection, now: float) -> None:
-        """Decide what the refusals held on a connection without messages concern, as soon as that
-        is possible."""
+        """Decide what the refusals held on an idle connection concern, as soon as that is
+        possible."""
         held, queue = connection.held, self._queue
         is_over = len(held) >= in_a_row(held) or not self._takes_more(connection)
         if not is_over and not queue.is_dry:
@@ -139,7 +138,7 @@ class Holding:
             self._pool.replaced(connection.statistics, now)
 
     def _doubts(self, connection: PooledConnection) -> bool:
-        """Return whether the refusals held on a connection may be about their senders: they are
+        """Return whether the refusals held on a connection may be about their senders, who are
         few."""
         held = connection.held
         are_enough = len(held) >= in_a_row(held) or not self._takes_more(connection)
@@ -168,7 +167,7 @@ class Holding:
         return is_fresh_and_unclear and self._queue.is_aside(held.task.mail.from_addr)
 
     def _end_search(self, passed: str) -> None:
-        """The server has begun a message of this sender, so it does not refuse all."""
+        """End the search: the server has begun a message of this sender."""
         self.is_searching = False
         doubted, self._doubted = self._doubted, []
         self._senders.blame(self._queue.bring_back() - {passed})
@@ -179,7 +178,7 @@ class Holding:
                 self._let_stand(connection, each)
 
     def conclude(self, now: float) -> None:
-        """Decide about refusals that wait for a message of another sender, if none is to come."""
+        """Stop the run if refusals wait for a message of another sender, and there is none."""
         queue = self._queue
         if not self._doubted or not queue.is_dry:
             return

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .status import Rejections, Status
     from .throttle import Throttle
 
-# What is taken in advance lasts so long, at the rate at which messages leave.
+# Jobs taken in advance last this long, at the rate at which messages leave.
 _AHEAD_SECONDS = 0.03
 
 
@@ -64,10 +64,9 @@ class Backlog:
 class JobQueue:
     """The messages of a run until the recorder has them.
 
-    Jobs are given by add(), as many as wanted() says, and end() after the last one. has_more:
-    whether the caller may have more. error: what asking for jobs has raised. has_new: whether jobs
-    were added since record(). pace: how many messages left lately in the time for which messages
-    are taken in advance.
+    The driver calls add() for as many jobs as wanted() says, and end() after the last one.
+    has_more: whether the caller may have more. error: what the caller's iterable raised. has_new:
+    whether jobs were added since record(). pace: recent completions per _AHEAD_SECONDS.
     """
 
     def __init__(
@@ -98,14 +97,14 @@ class JobQueue:
         self._unnamed = 0  # messages before the first with a key of its own: 1, 2, ...
         self._later = Backlog()  # for the next try
         self._paced = Backlog()  # for the rate of their domain, by the clock below
-        # It stands still while nothing can leave, or all messages of that time would leave together
-        # afterwards.
+        # The clock stands still while nothing can leave, or all messages of that time would leave
+        # in a burst.
         self._clock = self._ticked = now
         self._is_stalled = False
         self._ready: deque[Task] = deque()
         self._aside: deque[Task] = deque()
         self._senders_aside: set[str] = set()
-        # A message can wait for nothing but a connection.
+        # Whether messages wait for nothing but a connection.
         self._is_plain = throttle.is_off and not recorder.has_history and not self._suppress
         self._ahead = 1
         self._left_before = 0
@@ -138,8 +137,8 @@ class JobQueue:
         return due
 
     def wanted(self) -> int:
-        """Return how many more jobs are wanted: those that leave soon, and no more than may be in
-        doubt. If few are missing, that waits until it is worth a group in the journal."""
+        """Return how many more jobs to take: as many as leave soon, but no more than may be in
+        doubt. If only a few are missing, return 0 until they are worth a group in the journal."""
         if not self.has_more:
             return 0
         recorder = self._recorder
@@ -156,10 +155,10 @@ class JobQueue:
     def prepare(
         self, now: float, unix: float, left: int, connections: int, *, is_paused: bool
     ) -> None:
-        """Take what is due of the tasks that wait for their time.
+        """Queue the tasks that are due.
 
-        unix: the Unix time of now. left: how many messages have left so far, over so many
-        connections. is_paused: nothing is to be sent now.
+        unix: the current Unix time. left: how many messages were completed so far. connections: how
+        many are open. is_paused: whether nothing is to be sent now.
         """
         # Advance the clock of the rates, unless nothing can leave.
         if not self._is_stalled:
@@ -182,8 +181,8 @@ class JobQueue:
         self._ahead = max(self._ahead, 2 * connections, 1)
 
     def record(self, places: float) -> None:
-        """Give the recorder what is ready. places: how many messages may be recorded as sending and
-        have no connection yet."""
+        """Give the recorder what is ready. places: how many messages may be recorded as sending
+        before they have a connection."""
         self.has_new = False
         recorder, ready = self._recorder, self._ready
         if self._senders_aside:
@@ -201,12 +200,12 @@ class JobQueue:
         recorder.record(tasks)
 
     def end(self, error: BaseException | None = None) -> None:
-        """There are no more jobs. error: because asking for one has raised this."""
+        """Note that there are no more jobs. error: what asking for one raised."""
         self.has_more = False
         self.error = error
 
     def add(self, item: object, now: float, unix: float) -> None:
-        """Add a job. unix: the Unix time of now."""
+        """Add a job. unix: the current Unix time."""
         self.has_new = True
         self._number = number = self._number + 1
         try:
@@ -226,7 +225,7 @@ class JobQueue:
                 self._status.suppressed += len(recipients) - len(kept)
                 recipients = kept
         except (TypeError, ValueError, AttributeError) as error:
-            # The other messages have nothing to do with it.
+            # It concerns this message only.
             if not isinstance(item, Job):
                 self._is_new(number)
             self._refuse(item, str(error), unix)
@@ -249,8 +248,8 @@ class JobQueue:
             self.schedule(part, now, delay)
 
     def _is_new(self, key: str | int) -> bool:
-        """Return whether no message of this run had the key. The numbers that consecutive messages
-        without a key get are not remembered one by one."""
+        """Return whether no message of this run had the key. The numbers of consecutive messages
+        without a key are not stored one by one."""
         if key == self._unnamed + 1 == self._number:
             self._unnamed += 1
             return True
@@ -260,7 +259,7 @@ class JobQueue:
     def _refuse(
         self, item: object, fault: str, unix: float, recipients: Sequence[str] = ("",)
     ) -> None:
-        """Report an item that is no message, or none that may be sent."""
+        """Report an item as rejected: it is not a message, or must not be sent."""
         key = item.key if isinstance(item, Job) else self._number
         for each in recipients:
             delivery = Delivery(key, each, State.REJECTED, None, fault, 0, None, unix)
@@ -269,7 +268,7 @@ class JobQueue:
             self._rejections.count()
 
     def _left(self, task: Task, unix: float) -> Iterator[tuple[Task, float]]:
-        """Yield what a former run has left of a task, and in how many seconds each part is due."""
+        """Yield the parts of a task that former runs left, and the seconds until each is due."""
         entries = {each.recipient: each for each in self._recorder.entries(task.key)}
         if not entries:
             if task.recipients:
@@ -333,8 +332,7 @@ class JobQueue:
             (self._aside if self.is_aside(task.mail.from_addr) else self._ready).append(task)
 
     def bring_back(self) -> set[str]:
-        """Queue the messages that were set aside, to leave as soon as they can. Return whose they
-        are."""
+        """Put the messages that were set aside at the head of the queue. Return their senders."""
         senders, self._senders_aside = self._senders_aside, set()
         self._ready.extendleft(reversed(self._aside))
         self._aside.clear()

@@ -37,7 +37,7 @@ host = ?, time = ?, first = CASE ? WHEN 'queued' THEN first ELSE coalesce(first,
 WHERE id = ?"""
 _RECOVER = """UPDATE recipient SET state = 'in doubt', code = NULL, enhanced = NULL,
 reply = 'the sender ended before an outcome was recorded' WHERE state = 'sending'"""
-# Their schedule of tries begins anew, or a 4yz reply would reject them again at once.
+# Their retry schedule starts over: otherwise a 4yz reply would reject them again at once.
 _AGAIN_AFTER_ALL = """UPDATE recipient SET state = 'deferred', due = NULL, first = NULL
 WHERE state = 'rejected'"""
 _TAKEN_AS_ACCEPTED = """UPDATE recipient SET state = 'accepted', time = ?,
@@ -89,10 +89,10 @@ class Journal:
         """Open the journal, or create it, and own it until close() or the death of the process. A
         journal of an older csmtplib is updated.
 
-        group_rows, group_seconds: how many outcomes wait for a commit at most, and how long. Raises
-        JournalError if another process owns it, if it can't be written, if it is no journal, or one
-        of a newer csmtplib; TypeError and ValueError for arguments of the wrong type or out of
-        range.
+        group_rows, group_seconds: at most how many outcomes wait for a commit, and how long. Raises
+        JournalError if another process owns it, if it can't be written, if it is not a journal, or
+        if it needs a newer csmtplib; TypeError and ValueError for arguments of the wrong type or
+        out of range.
         """
         check_kind("path", path, (str, os.PathLike), "the path of a file, as a str or a Path")
         group_rows = check_count("group_rows", group_rows)
@@ -101,7 +101,7 @@ class Journal:
             refuse_value("group_seconds", group_seconds, "a number of seconds, 0 or more")
         self._group_rows = group_rows
         self._group_seconds = group_seconds
-        # A journal has one owner by whatever name it is opened.
+        # A journal has one owner, whatever name it is opened by.
         self._path = os.path.realpath(os.fspath(path))
         self._refusal: str | None = None
         self._is_writing = False
@@ -127,7 +127,7 @@ class Journal:
 
     def _open(self) -> tuple[int, int]:
         connection = self._connection
-        # Before anything is written to a file that may not be ours.
+        # Checked before anything is written: the file may not be ours.
         version = journal_format.version_of(connection, self._path)
         mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
@@ -135,8 +135,8 @@ class Journal:
                 f"the journal {self._path} can't have a write-ahead log there: put it on a local "
                 "disk"
             )
-        # With less, a commit may be gone after a loss of power. On macOS, fsync() stops short of
-        # the disk, and fullfsync does not.
+        # With less, a power failure may undo a commit. On macOS, fsync() stops short of the disk,
+        # and fullfsync does not.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA fullfsync = ON")
         connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
@@ -177,15 +177,15 @@ class Journal:
             return dict(self._connection.execute(journal_format.COUNTS))
 
     def retry_rejected(self, code: str | None = None) -> int:
-        """Make recipients that former runs saw refused deferred and due, on disk. Return how many.
-        code: only those refused by it (retry.refused_by). Raises ValueError if it is no
-        code."""
+        """Mark the recipients that former runs rejected as deferred and due, on disk. Return how
+        many. code: only those refused with it (see retry.refused_by). Raises ValueError if it is
+        not a code."""
         condition, values = ("1", ()) if code is None else refused_by(code)
         return self._decide(f"{_AGAIN_AFTER_ALL} AND {condition}", values)
 
     def accept_in_doubt(self, now: float) -> int:
-        """Make recipients that former runs left in doubt accepted, on disk. Return how many. now:
-        the Unix time."""
+        """Mark the recipients that former runs left in doubt as accepted, on disk. Return how many.
+        now: the Unix time."""
         return self._decide(_TAKEN_AS_ACCEPTED, (now,))
 
     def _decide(self, statement: str, values: Sequence[str | float]) -> int:
@@ -208,12 +208,12 @@ class Journal:
             return [Entry(*row) for row in self._former.execute(_FORMER, (key,))]
 
     def new_ids(self, count: int) -> list[int]:
-        """Return ids for so many recipients that are not in the journal yet. Ids ascend."""
+        """Return ids for `count` recipients that are not in the journal yet. Ids ascend."""
         return list(itertools.islice(self._ids, count))
 
     def due_in(self, now: float, outcomes: int, oldest: float | None) -> float:
-        """Return in how many seconds a group has to be committed, 0.0 for at once. outcomes: how
-        many wait. oldest: since when the first of them waits, by the clock of `now`."""
+        """Return the seconds until a group must be committed, 0.0 for at once. outcomes: how many
+        are waiting. oldest: when the first of them began to wait, by the clock of `now`."""
         if outcomes >= self._group_rows:
             return 0.0
         return math.inf if oldest is None else max(0.0, oldest + self._group_seconds - now)
@@ -226,8 +226,8 @@ class Journal:
         completed: Sequence[Completed],
     ) -> None:
         """Add to the group that the next commit() brings to disk: all of this, or nothing if an
-        exception interrupts it. It may then be called again with the same and more, even if the
-        first call was complete: nothing is recorded twice.
+        exception interrupts it. It may then be called again with the same rows and more, even if
+        the first call was complete: nothing is recorded twice.
 
         new: id, key and address of recipients that are recorded as sending. completed: recipients
         that have an outcome. again: id and attempts of recipients that are recorded as sending
@@ -251,8 +251,8 @@ class Journal:
             self._is_writing = False
 
     def commit(self) -> None:
-        """Bring what was written to disk, and return when it is there."""
-        # By one thread at a time, even if another one did not wait for the end of this.
+        """Commit the group, and return when it is on disk."""
+        # One thread at a time, even if another did not wait until this is done.
         with self._committing, self._failing_for_good():
             if self._connection.in_transaction:
                 self._undo_half()
@@ -263,7 +263,7 @@ class Journal:
         try:
             if self._refusal is None:
                 self.commit()
-                # If a reader keeps it from being moved out of the log, it is safe there, too.
+                # If a reader prevents this, the data is just as safe in the log.
                 with contextlib.suppress(sqlite3.Error):
                     self._connection.execute("PRAGMA busy_timeout = 0")
                     _move_out_of_the_log(self._connection)
@@ -314,10 +314,10 @@ def _connect(path: str) -> sqlite3.Connection:
 
 
 def _former_runs(path: str) -> sqlite3.Connection:
-    """Return a connection that finds the present rows by their keys, in a temporary table on disk.
+    """Return a connection that finds the existing rows by key, in a temporary table on disk.
 
-    To make an index in the journal takes as long (0.5 s for a million rows), but it would have to
-    be logged, synced and removed again. And with a connection of its own, nobody waits for a
+    An index in the journal would take as long to make (0.5 s for a million rows), but would have to
+    be logged, synced and removed again. And with a separate connection, no lookup waits for a
     commit.
     """
     connection = _connect(path)
@@ -326,7 +326,7 @@ def _former_runs(path: str) -> sqlite3.Connection:
         connection.execute(
             "CREATE TEMP TABLE former (key, id INTEGER, PRIMARY KEY (key, id)) WITHOUT ROWID"
         )
-        # In their order, the rows fill page after page.
+        # In key order, the rows fill page after page.
         connection.execute("INSERT INTO former SELECT key, id FROM recipient ORDER BY key, id")
     except BaseException:
         connection.close()

@@ -13,7 +13,7 @@ VERSION = 2
 # How long to wait for a reader that is in the way.
 PATIENCE_SECONDS = 10.0
 
-# There is no index: as keys are in no order, one would have a page written for every row.
+# There is no index: keys are in no order, so each row would write a page of it.
 # The states are compared one by one: with IN, a row costs 2 us more.
 _RECIPIENT = """CREATE TABLE recipient (
     id INTEGER PRIMARY KEY,     -- in the order in which they were first recorded
@@ -68,7 +68,7 @@ class NoCampaign(JournalError):
 
 def unusable(path: str, error: Exception) -> JournalError:
     """Return the error to raise for a journal that could not be opened or read."""
-    # Errors of SQLite that have no class of their own are about what is in the file.
+    # SQLite errors without a class of their own concern the content of the file.
     if type(error) is sqlite3.DatabaseError:
         return JournalError(f"{path} is no journal, or it is damaged ({error}): give another file")
     reason = getattr(error, "strerror", None) or error
@@ -80,7 +80,7 @@ def unusable(path: str, error: Exception) -> JournalError:
 
 def version_of(connection: sqlite3.Connection, path: str) -> int:
     """Return the version of a journal, 0 if the database is still empty. Raises JournalError for a
-    version that is too new and for any other database, and sqlite3.Error if it is no database."""
+    version that is too new and for any other database, and sqlite3.Error if it is not one."""
     application = integer(connection, "PRAGMA application_id")
     version = integer(connection, "PRAGMA user_version")
     if application == APPLICATION_ID:
@@ -96,7 +96,7 @@ def version_of(connection: sqlite3.Connection, path: str) -> int:
 
 
 def create(connection: sqlite3.Connection) -> None:
-    """Make a journal of an empty database, completely or not at all. Raises sqlite3.Error."""
+    """Turn an empty database into a journal, completely or not at all. Raises sqlite3.Error."""
     _execute(connection, _TABLES)
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ..protocol.arguments import check_count, check_kind, check_seconds
 from . import journal_format
 
-# Rows that are read at once. In between, the owner can empty the log.
+# Rows per query. Between two queries, the owner can empty the log.
 _ROWS = 1000
 
 # The part of an address after the last "@", or all of it if there is none.
@@ -20,7 +20,7 @@ _DOMAIN = "lower(substr(address, length(rtrim(address, replace(address, '@', '')
 _BY_DOMAIN = f"""SELECT {_DOMAIN}, count(*), sum(state = 'queued'), sum(state = 'sending'),
 sum(state = 'accepted'), sum(state = 'rejected'), sum(state = 'deferred'), sum(state = 'in doubt')
 FROM recipient GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?"""
-# With max(), the other columns are those of its row.
+# In SQLite, max() takes the other columns from its row.
 _BY_CODE = """SELECT code, enhanced, state, count(*), reply, max(time) FROM recipient
 WHERE state NOT IN ('queued', 'sending') GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3 LIMIT ?"""
 _OVER_TIME = """SELECT CAST(time / ? AS INTEGER) * ?, state, count(*) FROM recipient
@@ -64,8 +64,8 @@ class DomainTally(NamedTuple):
 
 
 class CodeTally(NamedTuple):
-    """How many recipients came to a state by a reply, with the text of the latest reply as an
-    example. code is None if it was not by a reply."""
+    """How many recipients a reply brought to a state, with the text of the latest one as an
+    example. code is None if there was no reply."""
 
     code: int | None
     enhanced: str | None
@@ -82,8 +82,8 @@ class JournalView:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Open a journal. Raises journal.JournalError if there is none, or it can't be read;
-        journal_format.NoCampaign if the file is empty; TypeError if path is none."""
+        """Open a journal. Raises journal.JournalError if it does not exist or can't be read;
+        journal_format.NoCampaign if the file is empty; TypeError if path is not a path."""
         check_kind("path", path, (str, os.PathLike), "the path of a file, as a str or a Path")
         self._path = os.path.realpath(os.fspath(path))
         if not os.path.exists(self._path):
@@ -153,8 +153,8 @@ class JournalView:
         return first, last
 
     def over_time(self, seconds: float) -> list[tuple[float, str, int]]:
-        """Return when outcomes came, by intervals of so many seconds: the Unix time at which one
-        begins, a state, and how many recipients came to that state then and still have it."""
+        """Return the outcomes over time, in intervals of `seconds`: the Unix time at which one
+        begins, a state, and how many recipients reached that state then and are still in it."""
         seconds = float(check_seconds("seconds", seconds))
         return self._all(_OVER_TIME, seconds, seconds)
 

@@ -8,15 +8,15 @@ from zlib import crc32
 # The first keys are kept in a plain set, which is faster.
 _IN_A_SET = 1 << 16
 
-# Each table grows by itself, so that it does not take long. A table is chosen by the lowest bits of
-# a hash, which may have 32 bits only.
+# Tables grow one at a time, so that it never takes long. The lowest bits of a hash choose the
+# table; the hash may have only 32 bits.
 _TABLES = 256
 _FEWEST_PLACES = 8
 
 _ALL = (1 << 64) - 1
 # Odd, so that no two integers have the same product in 64 bits; and it spreads consecutive ones.
 _SPREAD = 0x9E3779B97F4A7C15
-_OF_INTEGERS = 2  # the check of no text, as these are odd
+_OF_INTEGERS = 2  # unlike the check of any text, which is odd
 
 
 class KeySet:
@@ -24,7 +24,7 @@ class KeySet:
 
     After the first 65 536, a key takes 18 to 36 bytes. Integers are compared exactly, and texts by
     95 bits of two hashes, one of which is seeded anew in each process: the chance that two of a
-    million are taken for the same is 1 to 10^16.
+    million are taken for the same is 1 in 10^16.
     """
 
     def __init__(self) -> None:

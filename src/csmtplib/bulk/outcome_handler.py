@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from .status import Rejections, Status
     from .task import Task
 
-# How often a connection may be lost while the same message is the first on it, before that counts
-# as a reply.
+# How often a connection may be lost while the same message is the first on it, before the message
+# waits like a deferred one.
 _CUT_OFFS = 3
 
 # Replies that signal overload. To RCPT, 450 and 451 may be about this recipient alone, as with
@@ -35,13 +35,13 @@ class _Came(Enum):
     """The kind of outcome that a message has."""
 
     ANSWER = 1
-    CUT_OFF = 2  # nothing, and nothing is known of it
+    CUT_OFF = 2  # no reply for some recipients, or 421
     HELD = 3  # a refusal that may concern more than this message
 
 
 class OutcomeHandler:
-    """Takes the outcomes of messages, and gives them to the recorder, or the tasks back to the
-    queue.
+    """Takes the outcomes of messages, and gives results to the recorder, and tasks to be sent again
+    to the queue.
 
     completed: messages so far. holding: refusals that may concern more than their message.
     """
@@ -78,7 +78,7 @@ class OutcomeHandler:
 
     def collect(self, connection: PooledConnection, now: float, unix: float) -> None:
         """Take the outcomes that are known on a connection, and remove it if it is lost. unix: the
-        Unix time of now."""
+        current Unix time."""
         self._now, self._unix = now, unix
         failure = connection.pipeline.failure
         tasks, statistics = connection.tasks, connection.statistics
@@ -87,7 +87,7 @@ class OutcomeHandler:
         count = answered = 0
         for result in connection.submission.results():
             # The first task is the result's, unless an interrupt came between the steps of give().
-            # A task that has none of the results stays recorded as sending, and is in doubt.
+            # A task without a result stays recorded as sending, and is in doubt.
             while tasks:
                 task = tasks.popleft()
                 if task.result is result:
@@ -151,7 +151,7 @@ class OutcomeHandler:
             self.holding.decide(connection, is_verdict=not is_step_to_blame)
         self._connections.remove(connection)
         if is_step_to_blame:
-            # The server ended it because of a step that we tried, and do not try again.
+            # The server closed it because of something that we tried, and will not try again.
             self._pool.closed(connection.statistics, self._now, by_server=False)
             return
         with_421 = isinstance(failure, SessionClosed)
@@ -227,7 +227,7 @@ class OutcomeHandler:
         self.holding.hold(connection, held)
 
     def _let_stand(self, connection: PooledConnection, held: Held) -> None:
-        """Take the outcomes of a message that was refused for itself: another one was not."""
+        """Let a refusal stand: it concerns only its own message, as another one passed."""
         self._first.is_on = False
         task, outcomes = held.task, held.outcomes
         # The recipients are open again until this, too, is on disk.
@@ -245,13 +245,13 @@ class OutcomeHandler:
             connection.statistics.answer(self._now, 1)
 
     def _send_again(self, task: Task, places: list[int], outcomes: tuple[Outcome, ...]) -> None:
-        """Queue recipients that have not been sent to, to be sent to at once."""
+        """Queue recipients that nothing was sent to, for another attempt at once."""
         for place in places:
             self._recorder.put_back(task, place, None, self._of(task, outcomes[place]))
         self._queue.requeue(task.part(places))
 
     def _send_later(self, task: Task, places: list[int], outcomes: tuple[Outcome, ...]) -> None:
-        """Schedule the next try of recipients that were refused for now, unless it is too late."""
+        """Schedule another attempt for recipients without a final result, unless it is too late."""
         due = self._retry.next(task.attempts, task.first, self._unix, task.key)
         for place in places:
             outcome = outcomes[place]
@@ -295,10 +295,10 @@ class OutcomeHandler:
             queue.requeue(task)
 
     def give_back(self, reason: str, unix: float) -> None:
-        """Report all recipients that are not sent to any more as deferred."""
+        """Report all remaining recipients as deferred."""
         self._unix = unix
         recorder = self._recorder
-        # Only then it is known what is recorded as sending.
+        # Only after that is it known what is recorded as sending.
         recorder.flush()
         # Held refusals were put back already.
         held = [each.task for each in self.holding.clear()]

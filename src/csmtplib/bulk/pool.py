@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-# After a sign of overload, no connection is added for so long.
+# After a sign of overload, no connection is added for this long.
 EASE_SECONDS = 5.0
 
 # Signs of overload within this time count as one.
@@ -20,7 +20,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 # The same for connections that can't be opened.
 FIRST_DELAY, LONGEST_DELAY = 0.5, 60.0
 
-# How long a server that was reached before may be away until the run ends.
+# The run ends if a server that was reached before stays away for this long.
 OUTAGE_SECONDS = 600.0
 
 # If a server closes a connection that was idle for less, idleness was not the reason.
@@ -69,7 +69,7 @@ class ConnectionStatistics:
 
 
 class _Quota:
-    """A limit for messages of one kind on a connection, as the server shows it.
+    """The server's limit for messages of one kind per connection, as observed.
 
     most: infinite until two connections have ended after the same number: once may be an accident.
     """
@@ -79,8 +79,8 @@ class _Quota:
         self._met = 0
 
     def met(self, count: int) -> bool:
-        """Note that a connection has ended after so many. Return whether that is the server's
-        limit."""
+        """Note that a connection has ended after `count` messages. Return whether that is the
+        server's limit."""
         is_known = count > 0 and count in (self._met, self.most)
         if is_known:
             self.most = min(self.most, count)
@@ -92,9 +92,9 @@ class Pool:
     """The connections to one server, as far as the policy knows them.
 
     limit: how many there may be now. open: the statistics of those that are open. opening: how many
-    are being opened. pause: how long the last pause after a sign of overload was, 0 if messages
-    were accepted since. has_opened: whether the server was reached before. has_no_quota: whether
-    connections take any number of messages.
+    are being opened. pause: the seconds of the last pause after a sign of overload, halved, down to
+    0, as messages are accepted. has_opened: whether the server was reached before. has_no_quota:
+    whether connections take any number of messages.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Pool:
 
     @property
     def learned(self) -> list[str]:
-        """The limits that the server has shown, in words."""
+        """The server's limits as learned so far, in words."""
         limits = []
         most = min(self._begun.most, self._accepted.most)
         if most < self._per_connection:
@@ -146,7 +146,7 @@ class Pool:
     # What to do
 
     def to_open(self, now: float, messages: int) -> int:
-        """Return how many connections to open, for so many messages waiting or in progress."""
+        """Return how many connections to open. messages: those waiting or in progress."""
         if self.limit < self._most and now - self._eased >= EASE_SECONDS:
             self.limit += 1
             self._eased = now
@@ -157,7 +157,7 @@ class Pool:
         return max(0, limit - len(self.open) - self.opening)
 
     def resumes_in(self, now: float) -> float:
-        """Return for how many seconds nothing is to be sent."""
+        """Return the seconds until sending may resume."""
         return max(0.0, self._resumes - now)
 
     def room(self, statistics: ConnectionStatistics) -> float:
@@ -196,7 +196,7 @@ class Pool:
         self.opening += 1
 
     def opened(self, now: float) -> ConnectionStatistics:
-        """Note that it is open. Return its statistics."""
+        """Note that a connection is open. Return its statistics."""
         self.opening -= 1
         self.has_opened = True
         self._failures = 0
@@ -207,7 +207,7 @@ class Pool:
         return statistics
 
     def failed(self, now: float, *, is_busy: bool) -> None:
-        """Note that it could not be opened. is_busy: the server says that it has too many."""
+        """Note that one could not be opened. is_busy: the server says that it has too many."""
         self.opening -= 1
         if is_busy:
             self.limit = max(1, min(self.limit, len(self.open)))

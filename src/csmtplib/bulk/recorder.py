@@ -52,8 +52,8 @@ class Recorder(Protocol):
         or None if it has not been sent to at all."""
 
     def turn(self, now: float, *, last: bool = False) -> float | None:
-        """Write what is due. Return in how many seconds something will be due, or None if nothing
-        is waiting. last: nothing more is to come. Raises JournalError."""
+        """Write what is due. Return the seconds until more will be due, or None if nothing is
+        waiting. last: nothing more is to come. Raises JournalError."""
 
     def flush(self) -> None:
         """Write everything to disk. Raises JournalError."""
@@ -100,9 +100,9 @@ class NullRecorder:
 class _Group:
     """A group of records that is written to disk together.
 
-    new, again: tasks to record as sending, which the journal does not have yet, or has. completed:
-    rows for the journal. deliveries: to be reported then. before: the group before, which is
-    written but not known to be on disk. committing: the call that brings this group to disk.
+    new, again: tasks to record as sending; the journal already has those in `again`. completed:
+    rows for the journal. deliveries: to be reported once this is on disk. before: the previous
+    group, written but not known to be on disk. committing: the call that commits this group.
     """
 
     __slots__ = ("again", "before", "committing", "completed", "deliveries", "new", "oldest")
@@ -122,8 +122,8 @@ class JournalRecorder:
     next group is gathered.
 
     An exception such as KeyboardInterrupt may come at any bytecode here. Nothing is sent after it;
-    what is reported and recorded stays true, and flush() and close() continue where it came, at
-    worst doing a step again. So each step ends with one assignment that marks it as done.
+    what is reported and recorded stays true, and flush() and close() continue from there, at worst
+    repeating a step. So each step ends with one assignment that marks it as done.
     """
 
     def __init__(self, journal: Journal, wake: Callable[[], object]) -> None:
@@ -193,9 +193,9 @@ class JournalRecorder:
         return None
 
     def _commit(self, group: _Group) -> Call:
-        """Bring a group that is written to disk. Return the call that does it."""
+        """Commit a group that is written. Return the call that does it."""
         if group.committing is None:
-            # If it does not come to the assignment, the next commit() has nothing to do.
+            # If an interrupt prevents the assignment, the next commit() has nothing to do.
             group.committing = self._disk.call()
         return group.committing
 
@@ -255,14 +255,14 @@ class Call:
         self.ended = Signal()
 
     def wait(self) -> None:
-        """Wait until it has ended. For one thread."""
+        """Wait until it has ended. Only one thread may wait."""
         # If an interrupt came after the signal, the next wait() finds it done.
         if not self.is_done:
             self.ended.wait()
 
 
 class Worker:
-    """A thread that calls a function, one time after the other.
+    """A thread that calls a function, one call after another.
 
     An exception such as KeyboardInterrupt may come at any bytecode of the thread that uses it; see
     Signal.
@@ -278,9 +278,9 @@ class Worker:
         self._is_closed = False
 
     def call(self) -> Call:
-        """Call the function in the thread. An exception may come when it is called already."""
+        """Call the function in the thread, perhaps even if an exception interrupts this."""
         if self._thread is None:
-            # If it does not come to the assignment, there are two threads, which does no harm.
+            # If an interrupt prevents the assignment, there are two threads, which does no harm.
             self._thread = in_thread(self._run)
         call = Call()
         self._calls.append(call)
@@ -302,7 +302,7 @@ class Worker:
                 while True:
                     self._make(self._calls.popleft())
             if is_closed:
-                # For another thread there may be.
+                # So that a second thread ends, too.
                 self._some.set()
                 return
 

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
     from ..protocol.server_url import Server
 
-# If the first so many results of a run are the same refusal, the run stops.
+# The run stops if this many results, its first ones, are the same refusal.
 FIRST_RESULTS = 50
 
-# So many refusals of MAIL in a row concern the connection, not the messages.
+# This many refusals of MAIL in a row concern the connection, not the messages.
 _OF_SPENT_SESSION = 2
 _OF_UNCLEAR = 10
 
-# If so many senders are refused, and no other is known to pass, it is not for who they are.
+# If this many senders are refused, and no other is known to pass, they are not the reason.
 MANY_SENDERS = 10
 
 # RFC 4954 section 6: a login is missing, or does not suffice.
@@ -62,7 +62,7 @@ class Subject(Enum):
 
 
 class RunRefused(SMTPResponseException):
-    """The server refuses the whole run, and not single messages.
+    """The server refuses the whole run, not just single messages.
 
     smtp_code, smtp_error: its reply, as in smtplib's exceptions. needs_login: whether it requires a
     login, or another one. rejected: how many recipients were rejected before that was known; all
@@ -80,7 +80,7 @@ class RunRefused(SMTPResponseException):
 
 
 class Held(NamedTuple):
-    """Recipients of a refused message, as long as it is not known what the refusal concerns.
+    """Recipients of a refused message, while it is unknown what the refusal concerns.
 
     outcomes: one for each of them. since: when it was refused, on a monotonic clock. is_whole:
     whether they are all recipients of their message.
@@ -206,14 +206,14 @@ class Senders:
         return bool(self._refused) and _domain(sender) in self._refused
 
     def blame(self, senders: set[str]) -> None:
-        """Note that these senders were refused in a row, and that another one passed after them. It
-        counts as their fault, unless one of them has passed before."""
+        """Note that these senders were refused in a row, and that another one passed after them.
+        From then on they count as refused, except for those that passed before."""
         if len(self._taken_alone) < _SENDERS > len(self._refused_alone):
             self._refused_alone |= senders - self._taken_alone
 
     def are_to_blame(self, held: list[Held]) -> bool:
         """Return whether these messages were refused for their senders: messages from other domains
-        pass, and none from theirs did. From then on, that stands."""
+        pass, and none from theirs did. That is remembered."""
         domains = {_domain(each.task.mail.from_addr) for each in held}
         if not self._taken or domains & self._taken:
             return False
@@ -237,7 +237,7 @@ class FirstResults:
         self.is_on = is_on
 
     def are_alike(self, outcome: Outcome) -> bool:
-        """Take another result. Return whether it is the last of so many same refusals."""
+        """Take another result. Return whether it completes FIRST_RESULTS equal refusals."""
         reply = outcome.reply
         if not self.is_on or reply is None:
             return False

@@ -1,5 +1,5 @@
-"""When a recipient that was refused for now is tried again (RFC 5321 section 4.5.4.1), and which
-recipients that were refused for good."""
+"""When a deferred recipient is tried again (RFC 5321 section 4.5.4.1), and how a code selects
+rejected ones."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Retry:
 
     first: the wait before the second try. factor: how much longer each wait is than the one before,
     up to longest. give_up: how long after the first try the last one is made; 0 for no other try.
-    jitter: the fraction by which a wait may be longer than that, different for each recipient, so
-    that recipients refused together are not tried again together. Raises TypeError if one of them
-    is no number, ValueError if it is out of range.
+    jitter: the fraction by which a wait may be longer than that, different for each message, so
+    that messages refused together are not tried again together. Raises TypeError if one of them is
+    not a number, ValueError if it is out of range.
     """
 
     first: float = 300.0
@@ -81,7 +81,7 @@ def _share(token: str | int, attempts: int) -> float:
 
 
 def is_code(text: str) -> bool:
-    """Return whether refused_by() takes it."""
+    """Return whether refused_by() accepts this code."""
     return bool(_BASIC.fullmatch(text) or _ENHANCED.fullmatch(text))
 
 

@@ -4,7 +4,7 @@ A driver gives it jobs and the time, and sends and receives:
 
     while run.goes_on():
         wanted = run.prepare(now, unix)
-        ...  # run.queue.add(job, now, unix) for so many jobs, run.queue.end() if there are no more
+        ...  # run.queue.add(job, now, unix) for `wanted` jobs, run.queue.end() after the last
         run.record(now, unix)
         work = run.assign(now)
         ...  # send and receive on work.connections, or wait, for work.seconds at most
@@ -43,14 +43,14 @@ _IDLE_SECONDS = 0.5
 
 class Work(NamedTuple):
     """The work to do before collect(): run these connections up to their targets, or wait if there
-    are none, for so many seconds at most."""
+    are none, for at most `seconds`."""
 
     connections: list[PooledConnection]
     seconds: float
 
 
 class Run:
-    """The state of a run between its turns. Only stop requests come from other threads meanwhile.
+    """The state of a run between its turns. Only stop requests come from other threads.
 
     queue: takes the jobs. is_busy: whether connections have messages.
     """
@@ -149,7 +149,7 @@ class Run:
                 connections.append(each)
                 each.target = 0
                 if has_more:
-                    # With fewer, the server would run out of work before more can be brought.
+                    # With fewer, the server would run out of work before it gets more.
                     each.target = max(len(each.pipeline) - (each.window // 2 or 1), 0)
         self.is_busy = bool(connections)
         if not is_asking and not is_stopping and queue.wanted():
@@ -163,12 +163,12 @@ class Run:
         return Work(connections, wait)
 
     def collect(self, now: float, unix: float) -> None:
-        """Take what the servers have said."""
+        """Handle the server's replies."""
         handler, holding = self._handler, self._handler.holding
         is_busy = False
         for each in list(self._connections.pooled):
             tasks = each.tasks
-            # Connections for which nothing has come are skipped.
+            # Skip connections on which nothing has arrived.
             if tasks and (len(tasks) != len(each.pipeline) or each.pipeline.failure is not None):
                 handler.collect(each, now, unix)
             if tasks:
@@ -191,8 +191,8 @@ class Run:
         return self.is_busy or count > 0 or not self.queue.is_empty
 
     def _places(self, now: float) -> float:
-        """Return how many messages may be recorded as sending and have no connection yet: those
-        that can leave next. With a journal they count as sent."""
+        """Return how many messages may be recorded as sending before they have a connection: those
+        that can leave next. If the process is killed, a journal has them in doubt."""
         if not self._recorder.has_journal:
             return math.inf
         if self._is_paused:
@@ -234,7 +234,7 @@ class Run:
                 connections.remove(each)
                 pool.closed(each.statistics, now, by_server=False)
             elif waiting and now - each.statistics.used > TURN_SECONDS:
-                # Else a message would go from one connection that has ended to the next.
+                # Otherwise a message would go from one closed connection to the next.
                 self._handler.look(each, now, unix)
         self._is_paused = pool.resumes_in(now) > 0
         for _ in range(pool.to_open(now, waiting + in_progress)):
@@ -252,7 +252,7 @@ class Run:
 
     def _give_tasks(self, now: float) -> float:
         """Give recorded tasks to connections. Return the seconds until the rate allows more, 0.0 if
-        it is not the rate that others wait for."""
+        none wait for the rate."""
         recorded, pooled = self._recorder.recorded, self._connections.pooled
         if not recorded or not pooled or self._is_paused:
             return 0.0
@@ -279,7 +279,7 @@ class Run:
         return 0.0
 
     def give_up(self, reason: str, now: float, unix: float) -> None:
-        """End what is in progress as it stands: in doubt if its end may have left, else not
+        """Abort the messages in progress: in doubt if their last byte may have left, else not
         sent."""
         for each in self._connections.pooled:
             if each.tasks:
@@ -287,7 +287,7 @@ class Run:
         self.collect(now, unix)
 
     def give_back(self, unix: float) -> None:
-        """Report all messages that are not sent any more as deferred."""
+        """Report all remaining messages as deferred."""
         self._handler.give_back(self._status.stopped or str(self.error), unix)
 
 

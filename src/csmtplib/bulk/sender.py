@@ -35,7 +35,7 @@ class BulkSender:
     One send() runs at a time.
     """
 
-    # The mark of the current run, which the instance has while it lasts.
+    # Identifies the current run; set on the instance while it lasts.
     _run: object = None
 
     def __init__(
@@ -63,17 +63,17 @@ class BulkSender:
         connections: how many there may be; fewer are open while the server signals overload.
         max_in_flight: messages that may be in progress on each, which bounds how many are in doubt
         after a crash. max_per_connection, max_connection_seconds, idle_seconds: when a connection
-        is closed, and another one opened for it. rate: recipients per time, such as "100/s",
-        "5000/h" or Rate(100). domain_rates: the same for each domain: one rate for every domain, or
-        a mapping of domains to rates, "*" for all others. retry: when deferred recipients are tried
-        again (default: Retry()). max_failed: stop the run when so many recipients were rejected; a
+        is closed and, if needed, replaced. rate: recipients per time, such as "100/s", "5000/h" or
+        Rate(100). domain_rates: the same for each domain: one rate for every domain, or a mapping
+        of domains to rates, "*" for all others. retry: when deferred recipients are tried again
+        (default: Retry()). max_failed: stop the run when this many recipients were rejected; a
         value below 1 is a fraction, applied once 100 recipients have a result. Without it, the run
         stops when the first 50 results are the same refusal. suppress: addresses, in lower case,
-        that nothing is sent to. journal: a Journal, or the path of one, which close() closes; a run
-        that was ended resumes from it. in_doubt: "hold" leaves recipients in doubt alone until
-        somebody decides (at most once), "resend" sends to them again (at least once). max_waiting:
-        messages that are kept in memory for later; no more are taken until some are completed.
-        chunking: whether BDAT is used if the server offers it.
+        that nothing is sent to. journal: a Journal, or the path of one, which close() closes; an
+        interrupted run resumes from it. in_doubt: "hold" leaves recipients in doubt alone until you
+        decide (at most once), "resend" sends to them again (at least once). max_waiting: messages
+        that are kept in memory for later; no more are taken until some are completed. chunking:
+        whether BDAT is used if the server offers it.
 
         Raises TypeError for an argument of the wrong type, ValueError for one that is out of range,
         ServerURLError, and JournalError if the journal can't be opened.
@@ -131,11 +131,10 @@ class BulkSender:
 
         jobs: each a Job, or a message as SMTP.send_many() takes it, whose key is then its number,
         from 1 on. They are taken as they can be sent, in the thread that iterates. While `jobs`
-        waits for something itself, a thread of csmtplib sends the messages already taken, within 50
-        ms if a connection is free, and records their results; these are yielded when `jobs` yields
-        its next item, or ends. A recipient whose Delivery is DEFERRED was not tried to the end,
-        because the run was stopped; one that was tried to the end is REJECTED. Results of former
-        runs are not reported again.
+        blocks, a thread of csmtplib sends the messages already taken, within 50 ms if a connection
+        is free, and records their results; these are yielded when `jobs` yields its next item, or
+        ends. A Delivery is DEFERRED only if the run was stopped before the last attempt; a deferral
+        in the last one counts as REJECTED. Results of former runs are not reported again.
 
         Raises OSError (smtplib's exceptions among them) and ValueError if no session can be opened,
         RunRefused, which is an OSError, for a refusal that every message would meet (the recipients
@@ -151,8 +150,8 @@ class BulkSender:
     def _send(self, jobs: Iterable[object]) -> Generator[Delivery, None, None]:
         mark, stop = object(), self._stop
         try:
-            # One step, which two threads can't share, and of which `finally` sees whether it was
-            # done, wherever an interrupt comes.
+            # A single step: two threads can't both do it, and `finally` sees whether it was done,
+            # wherever an interrupt comes.
             if self.__dict__.setdefault("_run", mark) is not mark:
                 raise RuntimeError("one send() at a time: make another BulkSender")
             self.status = Status()
@@ -170,7 +169,7 @@ class BulkSender:
             if run.error is not None:
                 raise run.error
         finally:
-            # Signal handlers run after calls; there is none here, so that all of it is done.
+            # Signal handlers run after calls. There is no call here, so all of it is done.
             if self._run is mark:
                 stop.reason = None
                 stop.at_once = False
@@ -200,12 +199,12 @@ class BulkSender:
 
     @property
     def learned(self) -> list[str]:
-        """The limits that the server has shown, in words."""
+        """The server's limits as learned so far, in words."""
         return self._pool.learned
 
     def waits(self) -> list[Waiting]:
-        """Return what the run waits for at this moment: sessions to be opened, replies to messages,
-        a server that is away. For other threads."""
+        """Return what the run is waiting for: sessions to be opened, replies to messages, a server
+        that is away. Other threads may call this."""
         found = self._connections.waits()
         away = self._pool.away_since
         if away is not None and self._pool.has_opened:
@@ -216,11 +215,11 @@ class BulkSender:
         """Stop the current run, or the next one if none is active; messages in progress finish, the
         rest stays queued.
 
-        reason: the text of the deliveries that were not sent. at_once: messages in progress are
-        given up within a moment, and their connections closed. A message is in doubt if its end may
-        have left, else it stays queued. Signal handlers and other threads may call this, also a
-        second time to give up the messages that a first call lets finish. Raises TypeError for a
-        reason that is no str.
+        reason: the text of the deliveries that were not sent. at_once: abort messages in progress
+        within a moment, and close their connections. A message is in doubt if its last byte may
+        have left, else it stays queued. Signal handlers and other threads may call this, even a
+        second time, to abort the messages that a first call lets finish. Raises TypeError for a
+        reason that is not a str.
         """
         check_kind("reason", reason, str, "a str")
         self._stop.make(reason, at_once=at_once)

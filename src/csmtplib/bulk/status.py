@@ -1,4 +1,4 @@
-"""Where a run stands, and whether it is to stop."""
+"""The state of a run, and requests to stop it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# A share of rejected recipients counts once this many have a result.
+# A fraction of rejected recipients applies once this many have a result.
 _SHARE_OF = 100
 
 

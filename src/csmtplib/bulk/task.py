@@ -37,7 +37,7 @@ class Task:
     def __init__(
         self, key: str | int, mail: MailObject, recipients: list[str], unix: float
     ) -> None:
-        """unix: the Unix time of now."""
+        """unix: the current Unix time."""
         self.key = key
         self.mail = mail
         self.recipients = recipients
@@ -71,8 +71,8 @@ class Task:
 
 
 def recipients_of(mail: MailObject) -> list[str]:
-    """Return the recipients of an envelope, each once, in whatever case its domain is written.
-    Raises TypeError if one is no address, ValueError if there is none."""
+    """Return the recipients of an envelope, each once, ignoring the case of its domain. Raises
+    TypeError if one is not an address, ValueError if there are none."""
     to_addrs = mail.to_addrs
     if type(to_addrs) is str:
         return [to_addrs]

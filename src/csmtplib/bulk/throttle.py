@@ -17,22 +17,22 @@ from ..protocol.arguments import check_kind, check_real
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _RATE = re.compile(rf"\s*([0-9]+(?:\.[0-9]+)?)\s*(?:/\s*([{''.join(_UNITS)}]))?\s*")
 
-# A bucket holds one token, and those of so many seconds of its rate: a sender that wakes up so late
-# loses no token.
+# A bucket holds one token, plus those of this many seconds: a sender that wakes up this late loses
+# no token.
 _LATE_SECONDS = 0.1
 
 # A sum of floats may be short of a token by a tiny amount. The delay for that would be lost when it
-# is added to a large `now`, and nobody can sleep for so short.
+# is added to a large `now`, and is too short to sleep for.
 _SHORTEST_DELAY = 1e-6
 
-# So many domains are remembered before full buckets are removed.
+# This many domains are remembered before full buckets are removed.
 _DOMAINS = 10_000
 
 
 @dataclass(frozen=True)
 class Rate:
-    """A rate: at most `count` recipients in so many seconds. Raises TypeError unless both are
-    numbers, ValueError unless they are above 0."""
+    """A rate: at most `count` recipients in `seconds`. Raises TypeError unless both are numbers,
+    ValueError unless they are above 0."""
 
     count: float
     seconds: float = 1.0
@@ -51,8 +51,8 @@ class Rate:
     @classmethod
     def parse(cls, text: str) -> Rate:
         """Return the rate for a number and a unit: 100/s, 6000/m, 1000/h, 50000/d, 2.5/s; a number
-        alone is per second. Raises ValueError for any other text, and TypeError if it is no
-        text."""
+        alone is per second. Raises ValueError for any other text, and TypeError if it is not a
+        str."""
         check_kind("text", text, str, 'a str such as "100/s"')
         written = _RATE.fullmatch(text)
         if written is None or not _is_positive(float(written[1])):
@@ -77,14 +77,14 @@ class TokenBucket:
     recipient takes one.
 
     In any w seconds, no more than rate * w + burst are taken, if take() follows a delay() of 0.0;
-    if more than burst are taken at once, it is so many more. If the clock is set back, the bucket
+    a take() of more than burst adds the excess to that. If the clock is set back, the bucket
     neither gains nor loses tokens.
     """
 
     __slots__ = ("_burst", "_last", "_per_second", "_tokens")
 
     def __init__(self, rate: Rate, burst: float | None = None) -> None:
-        """burst: how many tokens may be taken at once after a pause; by default one, and those of a
+        """burst: how many tokens may be taken at once after a pause; by default one plus those of a
         tenth of a second. Raises ValueError if it is less than one."""
         self._per_second = rate.per_second
         if burst is None:
@@ -96,7 +96,7 @@ class TokenBucket:
         self._last = -math.inf
 
     def delay(self, now: float, count: int = 1) -> float:
-        """Return the seconds until so many tokens may be taken, 0.0 for now.
+        """Return the seconds until `count` tokens may be taken, 0.0 for now.
 
         More tokens than the bucket holds may be taken when it is full.
         """
@@ -107,12 +107,12 @@ class TokenBucket:
         return max(missing / self._per_second, _SHORTEST_DELAY)
 
     def take(self, now: float, count: int = 1) -> None:
-        """Take tokens. If some are missing, the next ones have to wait for them, too."""
+        """Take tokens. If some are missing, later callers have to wait for them, too."""
         self._fill(now)
         self._tokens -= count
 
     def within(self, now: float, seconds: float) -> float:
-        """Return how many tokens may be taken within so many seconds."""
+        """Return how many tokens may be taken within `seconds`."""
         self._fill(now)
         return self._tokens + self._per_second * seconds
 
@@ -154,7 +154,7 @@ class Throttle:
         self.is_off = self._total is None and not self._has_domains
 
     def reserve(self, recipients: Sequence[str], now: float) -> float:
-        """Take the tokens of these recipients' domains in advance. Return in how many seconds the
+        """Take the tokens of these recipients' domains in advance. Return the seconds until the
         domains have them. The total is not changed."""
         longest = 0.0
         if self._has_domains:
@@ -166,15 +166,15 @@ class Throttle:
         return longest
 
     def total_delay(self, count: int, now: float) -> float:
-        """Return the seconds until the total allows so many recipients."""
+        """Return the seconds until the total allows `count` recipients."""
         return 0.0 if self._total is None else self._total.delay(now, count)
 
     def total_within(self, now: float, seconds: float) -> float:
-        """Return how many recipients the total allows within so many seconds."""
+        """Return how many recipients the total allows within `seconds`."""
         return math.inf if self._total is None else self._total.within(now, seconds)
 
     def take_total(self, count: int, now: float) -> None:
-        """Count so many recipients in the total."""
+        """Take `count` recipients from the total."""
         if self._total is not None:
             self._total.take(now, count)
 

@@ -57,7 +57,7 @@ class Addressing:
 
         Raises Unsendable if there is no sender or no recipient, or if the header can't be read.
         Unlike `protocol.message.envelope_addresses`, which behaves like smtplib's send_message(),
-        this loses no address because it is in a second field, badly written, or UTF-8.
+        this also finds addresses that are in a second field, badly written, or UTF-8.
         """
         sender, recipients = self.sender, list(self.recipients)
         if sender is None or not recipients or self.add_those_of_header:

@@ -21,8 +21,8 @@ _STATE = re.compile(
 
 
 def coloured(line: str, stream: TextIO) -> str:
-    """Return the line with the states in colour, as it is to be written to the stream: unchanged
-    if that is no terminal, or the user wants no colours (https://no-color.org)."""
+    """Return the line with its states in colour; unchanged if the stream is not a terminal, or the
+    user wants no colours (https://no-color.org)."""
     if not has_colours(stream):
         return line
     return _STATE.sub(_colour, line)

@@ -26,7 +26,7 @@ exit codes:
   69   the package shtab is missing
 """
 
-# What stands for a file or a directory in the usage of an option.
+# The metavars that stand for a file or a directory.
 _FILES = {"FILE", "JOURNAL", "PATH", "SCRIPT", "SOURCE"}
 _DIRECTORIES = {"DIR"}
 
@@ -62,8 +62,8 @@ def option_parser() -> Parser:
 
 
 def _of_all_commands() -> argparse.ArgumentParser:
-    """Return one parser with the commands as subparsers, which no command line is parsed with:
-    that would import them all."""
+    """Return a parser with the commands as subparsers. Command lines are not parsed with it: that
+    would import all commands."""
     from .main import COMMANDS
 
     parser = argparse.ArgumentParser(prog="csmtplib", description="csmtplib")

@@ -24,7 +24,7 @@ SINK = "sink:"
 _OTHER_NAME = (62, 64)
 _OUT_OF_DATE = (9, 10)
 
-# How versions of OpenSSL name a greeting in place of a handshake.
+# How OpenSSL versions report a greeting in place of a handshake.
 _NOT_TLS = (
     "WRONG_VERSION_NUMBER",
     "RECORD_LAYER_FAILURE",
@@ -131,7 +131,7 @@ def _sink(url: str, running: AbstractContextManager[Server]) -> Iterator[Server]
 
 
 def no_session(server: Server, error: OSError | ValueError) -> NoSession:
-    """Return why there is no session, for an exception of opening it."""
+    """Return why there is no session, from the exception that opening it raised."""
     # smtplib's exceptions are OSErrors.
     if isinstance(error, RunRefused):
         code = Exit.NOPERM if error.needs_login else Exit.UNAVAILABLE

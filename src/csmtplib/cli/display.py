@@ -26,7 +26,7 @@ _LINE_SECONDS = 10.0
 # The rate that is shown is the average of this many seconds.
 _RATE_SECONDS = 5.0
 
-# Before that, no rate is shown.
+# No rate is shown before that many seconds.
 _STEADY_SECONDS = 0.5
 
 # After how many seconds a wait is reported, and after how many more a similar one.
@@ -126,11 +126,11 @@ class WaitReporter:
 
     def __init__(self, say: Callable[[str], object]) -> None:
         self._say = say
-        # By text: when the latest wait began that was reported with it, and when it was reported.
+        # By text: when the latest wait reported with it began, and when that was reported.
         self._reported: dict[str, tuple[float, float]] = {}
 
     def report(self, waits: Iterable[Waiting], now: float) -> None:
-        """Report those of the current waits that are due."""
+        """Report the current waits that are due."""
         # Several connections may wait for the same thing.
         latest: dict[str, Waiting] = {}
         oldest: dict[str, float] = {}

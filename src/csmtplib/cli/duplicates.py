@@ -19,8 +19,8 @@ _PLACES = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """The result of a scan of all tables. count: rows. repeated: the addresses that occur again,
-    also in different case, as fold() returns them."""
+    """The result of a scan of all tables. count: rows. repeated: the addresses that occur more than
+    once, even in different case, as fold() returns them."""
 
     count: int
     repeated: KeySet | None
@@ -28,8 +28,8 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
-    """The duplicates of a plan. count: rows whose mailbox had a row before. lines: the report on
-    them, and on addresses that differ from another in the case of the local part only."""
+    """The duplicates of a plan. count: rows whose mailbox already had a row. lines: the report on
+    them, and on addresses that differ from another only in the case of the local part."""
 
     count: int
     lines: list[str]

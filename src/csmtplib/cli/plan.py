@@ -28,7 +28,7 @@ class Plan:
     """Everything that determines the messages of a campaign: the same plan and files give the same
     bytes.
 
-    directory: what names of files are relative to. sources: tables of recipients with a template,
+    directory: file names are relative to it. sources: tables of recipients with a template,
     or messages without one. duplicates: whether a row whose address had a letter gets another one
     ("send") or not ("skip"). id: identifies the campaign in its Message-IDs. date: the Date of all
     its messages. limit: the maximum number of rows or messages.
@@ -108,7 +108,7 @@ def to_parameters(plan: Plan, total: int | None, run: Mapping[str, Any]) -> dict
 
 
 def is_of_campaign(parameters: Mapping[str, str]) -> bool:
-    """Return whether to_parameters() of any version has made them."""
+    """Return whether they come from to_parameters(), of any version."""
     return {"version", "run", "files"} <= parameters.keys()
 
 

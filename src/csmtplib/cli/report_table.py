@@ -16,7 +16,7 @@ from .conventions import doubt_advice, resume_advice, visible
 if TYPE_CHECKING:
     from ..bulk.journal_view import DomainTally, JournalView
 
-# The maximum of rows while the table is one of several.
+# The maximum number of rows when several tables are printed.
 _TOP = 10
 
 # The maximum width of the text of a reply.
@@ -29,7 +29,7 @@ _LEAST = 10
 _INDENT = 10
 
 _STATES = ("accepted", "rejected", "deferred", "in doubt", "sending", "queued")
-# The first ones have a column even if no recipient is in this state.
+# The first ones, this many, have a column even if no recipient is in that state.
 _MAIN_STATES = 4
 
 NOTHING = "nothing has been sent: the campaign has not begun"
@@ -93,7 +93,7 @@ def _total(view: JournalView) -> int:
 
 
 def _described(parameters: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return the description of a campaign as names and values, none for one of a program."""
+    """Return the description of a campaign as names and values; none if a program sent it."""
     described = []
     if "id" in parameters:
         described.append(("campaign", parameters["id"]))

@@ -19,7 +19,7 @@ from .interrupt import Interrupt
 class Session:
     """Sends messages over one connection at a time. was_open: whether there has been one.
 
-    If the interrupt is insisted on, the message in progress is aborted.
+    The message in progress is aborted once `interrupt.insisted` is set.
     """
 
     def __init__(self, server: Server, interrupt: Interrupt) -> None:
@@ -50,8 +50,8 @@ class Session:
         """Send a message, and return an outcome for each recipient, in order.
 
         If the connection is lost before the whole message has left, or the server closes it with
-        421, the recipients without another answer are tried once more on a new one. Raises
-        NoSession, and what is wrong with the message; then nothing was sent.
+        421, the recipients without any other reply are retried once on a new connection. If this
+        raises NoSession, or an error about the message, nothing was sent.
         """
         outcomes = self._transact(sender, recipients, message)
         again = [outcome.recipient for outcome in outcomes if _was_cut_off(outcome)]

@@ -65,7 +65,7 @@ def flushing_stdout() -> Iterator[None]:
 
 
 def lenient_stdout() -> None:
-    """Write letters that the encoding lacks as escapes, instead of failing."""
+    """Write characters that the encoding lacks as escapes, instead of failing."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
@@ -111,7 +111,7 @@ def _open_missing() -> None:
 
 
 def _forgiving(stream: IO[str]) -> IO[str]:
-    """Return another stream into the same file, whose writes do not fail."""
+    """Return another stream to the same file, whose writes do not fail."""
     if not isinstance(stream, io.TextIOWrapper):
         # A program has replaced the stream.
         return stream

@@ -51,8 +51,8 @@ _QUOTED_PAIR = re.compile(r"\\(.)")
 
 
 def bare_address(text: str) -> str:
-    """Return the address in a text that means one: without space around it, angle brackets, the
-    name before them, and "mailto:".
+    """Return the address that a text contains, without space around it, angle brackets, the name
+    before them, and "mailto:".
 
     Raises ValueError for an empty text and for invisible characters.
     """

@@ -141,7 +141,7 @@ def _field(name: str, source: str, environment: Environment, file: str, line: in
 
 
 def _checked(field: Field, file: str, line: int) -> Field:
-    """Return the field, if its value is valid as far as it is constant."""
+    """Return the field. Raises TemplateError if its value is constant and invalid."""
     if field.constant:
         try:
             field.data({})

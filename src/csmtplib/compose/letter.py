@@ -91,7 +91,7 @@ class Letter:
 
     def _missing(self) -> list[str]:
         """Return warnings for fields that a reader expects and the header lacks."""
-        # A field that is empty for some rows only is so on purpose.
+        # A field that is empty only for some rows is meant to be.
         there = {
             field.name.lower()
             for field in self.fields

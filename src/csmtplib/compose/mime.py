@@ -129,7 +129,7 @@ def _base64(data: bytes) -> bytes:
 
 def _quoted_printable(lines: bytes) -> bytes:
     text = binascii.b2a_qp(lines, istext=True)
-    # binascii does not count what encoding a space at the end of a line adds to its length.
+    # binascii ignores that encoding a space at the end of a line makes the line longer.
     return _ENCODED_SPACE.sub(_on_a_line_of_its_own, text)
 
 

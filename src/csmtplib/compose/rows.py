@@ -249,7 +249,7 @@ def _row(line: int, fields: dict[str, object], column: str) -> Row | RowError:
     try:
         address = envelope_address(text)
         if address != text:
-            # As it was written, without what is not part of it.
+            # The address as it was written, without anything around it.
             fields[column] = bare_address(text)
     except ValueError as error:
         return RowError(line, f"{column}: {error}")

@@ -46,7 +46,8 @@ class TemplateError(ValueError):
 class Environment:
     """The environment of the templates in one directory, and of those that they include or extend.
 
-    autoescape: for HTML: escapes "<" and the like in values. templates: those compiled so far.
+    autoescape: whether to escape "<" and the like in values, for HTML. templates: those compiled
+    so far.
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, autoescape: bool) -> None:
