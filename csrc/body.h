@@ -51,8 +51,7 @@ size_t csmtp_body_encode_scalar(csmtp_body *body, const uint8_t *bytes, size_t c
                                 uint8_t *out);
 
 /* Ends the body: writes an LF that is missing, CR LF unless the output ends in it, and with DOTS
- * the terminator, "." and CR LF. Returns how many bytes it wrote, and resets body for the next one.
- * */
+ * the terminator, "." and CR LF. Returns how many bytes it wrote, and resets body. */
 size_t csmtp_body_finish(csmtp_body *body, uint8_t out[5]);
 
 void csmtp_body_scan_init(csmtp_body_scan *scan);

@@ -32,7 +32,7 @@ typedef struct {
     size_t count;
 } csmtp_chunk;
 
-/* A stored reply: its text is at texts + text of the pipeline. */
+/* A stored reply: its text begins at offset `text` in the pipeline's texts. */
 typedef struct {
     int code;
     size_t text, text_count;
@@ -69,7 +69,7 @@ typedef struct csmtp_message {
     bool doubted_early; /* sent_early at that time */
 } csmtp_message;
 
-/* The number of bytes in some chunks. */
+/* Returns the number of bytes in some chunks. */
 size_t csmtp_chunks_length(const csmtp_chunk *chunks, size_t count);
 
 /* Makes a message; see csmtp_pipeline_push. `strict`: write DATA in capitals. Returns NULL if there

@@ -66,8 +66,8 @@ typedef struct {
     bool held;              /* content that the server has asked for waits to be released */
     size_t large;           /* content of more bytes waits for the replies to RCPT */
 
-    csmtp_message *first;     /* of all: those that are completed, not dropped; then the others */
-    csmtp_message *incomplete; /* the first of these */
+    csmtp_message *first;     /* of all: first those completed but not dropped, then the others */
+    csmtp_message *incomplete; /* the first of the others */
     csmtp_message *unsent;
     csmtp_message *current;   /* the one being sent; NULL between two */
     csmtp_message *retry;     /* the first that is not completed, if it is sent again */
@@ -129,8 +129,7 @@ unsigned csmtp_pipeline_want(const csmtp_pipeline *pipeline);
 /* What the pipeline is waiting for; after a fault, what it was waiting for then. */
 csmtp_phase csmtp_pipeline_phase(const csmtp_pipeline *pipeline);
 
-/* Gets the next bytes to write, in at most max_chunks and max_bytes. Returns the number of chunks.
- * */
+/* Gets the next bytes to write, in at most max_chunks and max_bytes. Returns how many chunks. */
 size_t csmtp_pipeline_gather(const csmtp_pipeline *pipeline, csmtp_chunk *chunks,
                              size_t max_chunks, size_t max_bytes);
 /* Notes that the next count bytes are handed to the system. Until csmtp_pipeline_wrote reports how

@@ -57,8 +57,7 @@ static void fail_with(csmtp_pipeline *pipeline, csmtp_fault fault, int code, con
         csmtp_pipeline_fail(pipeline, fault, !is_closed);
 }
 
-/* Whether the server has carried out MAIL or RCPT. smtplib goes by the codes that RFC 5321 names.
- * */
+/* Whether the server has carried out MAIL or RCPT. smtplib knows only RFC 5321's codes. */
 static bool is_accepted(const csmtp_pipeline *pipeline, csmtp_stage command, int code)
 {
     if (pipeline->strict)

@@ -2,9 +2,9 @@
 
     import csmtplib as smtplib
 
-has the names, the behaviour and the exception classes (the very same objects) of the module that it
-stands for. `install()` puts it in that module's place for a whole program; `implementation` says
-whether the compiled kernels ("c") or their Python twins ("python") are at work.
+has the names, the behaviour and the exception classes (the very same objects) of smtplib.
+`install()` replaces smtplib for a whole program; `implementation` says whether the compiled kernels
+("c") or their Python twins ("python") are in use.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ OLDSTYLE_AUTH = features.OLDSTYLE_AUTH
 _MAXLINE = limits.REPLY_LINE_BYTES
 _MAXCHALLENGE = 5
 
-# After the names that it reads from here.
+# Imported last, as the clients read the names above.
 from .client.connection import SMTP_PORT as SMTP_PORT  # noqa: E402
 from .client.lmtp import LMTP as LMTP  # noqa: E402
 from .client.lmtp import LMTP_PORT as LMTP_PORT  # noqa: E402
@@ -86,7 +86,7 @@ if TYPE_CHECKING:
     from .protocol.outcome import State as State
     from .protocol.result import Result as Result
 
-# What is for send_many() alone takes longer to import than smtplib does.
+# Imported on first use: only send_many() needs them, and they take longer to import than smtplib.
 _LATER = {
     "DSN": "protocol.mail_object",
     "MailObject": "protocol.mail_object",
@@ -102,7 +102,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_LATER})
 
 
-# The stdlib's, so that "from smtplib import *" gives what it gave.
+# As in the stdlib, so that "from smtplib import *" gives the same names.
 __all__ = [
     "SMTP",
     "SMTPAuthenticationError",

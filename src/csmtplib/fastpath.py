@@ -1,7 +1,7 @@
-"""The gate: may a call of the drop-in class do what is not in the stdlib's call graph?
+"""The gate: may a call of the drop-in class leave the stdlib's call graph?
 
-Programs subclass SMTP, and patch its methods on the class or on one object; what those do is theirs
-to know. Whatever looks ahead of them, or takes a shorter way, asks here first, at each call.
+Programs subclass SMTP, and patch its methods on the class or on one object; what those methods do
+is unknown here. So code that would bypass or anticipate them asks here first, at each call.
 """
 
 from __future__ import annotations
@@ -20,14 +20,13 @@ _original: list[dict[str, object]] = []
 
 
 def original(cls: Class) -> Class:
-    """Class decorator: remember the methods that a class of ours has, before anybody can patch
-    them."""
+    """Remember the methods of a class of ours before anybody can patch them (class decorator)."""
     _original.append({name: getattr(cls, name) for name in dir(cls)})
     return cls
 
 
 def is_overridden(client: object, *names: str) -> bool:
-    """Return whether one of these methods of the object is not what a class of ours defines."""
+    """Return whether any of these methods of the object is not the one that our classes define."""
     methods_of, known = _methods(names)
     return methods_of(type(client)) not in known or not client.__dict__.keys().isdisjoint(names)
 

@@ -1,4 +1,4 @@
-"""Names that a package imports when they are first asked for: their modules take long to import."""
+"""Names that a package imports on first use, as their modules take long to import."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 def attributes(package: str, modules: Mapping[str, str]) -> Callable[[str], object]:
     """Return the `__getattr__` of a package (PEP 562).
 
-    modules: the names that it has, each with its module, relative to the package. Raises
-    AttributeError, when it is called, for any other name.
+    modules: maps each name to its module, relative to the package. For any other name the function
+    raises AttributeError.
     """
 
     def attribute(name: str) -> object:

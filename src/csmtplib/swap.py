@@ -1,4 +1,4 @@
-"""csmtplib in the place of smtplib, for a whole program."""
+"""Replaces smtplib with csmtplib for a whole program."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ def uninstall() -> None:
         if theirs is not None:
             sys.modules["smtplib"] = theirs
         else:
-            # To be imported anew.
+            # The next import loads it.
             del sys.modules["smtplib"]

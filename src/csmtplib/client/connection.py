@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..kernel import BytesLike
     from ..kernel.transaction import Reply
 
-    # An address as the module socket has it: a tuple for the families of IP.
+    # An address as in the socket module: a tuple for IP.
     SourceAddress: TypeAlias = tuple[Any, ...] | str | BytesLike
 
     Self = TypeVar("Self", bound="Connection")
@@ -39,7 +39,7 @@ DEFAULT_TIMEOUT: Any = socket._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defin
 
 @fastpath.original
 class Connection:
-    """A connection to a server, and the dialogue on it: the first part of SMTP."""
+    """A connection to a server, with commands and replies: the base of SMTP."""
 
     debuglevel: int = 0
     sock: socket.socket | None = None
@@ -96,8 +96,8 @@ class Connection:
 
     def __exit__(self, *args: object) -> None:
         if self._lock.is_streaming:
-            # QUIT has no place between messages. Whoever takes the results that are left learns
-            # that the connection was closed.
+            # QUIT can't be sent while messages are in progress. Whoever takes the remaining results
+            # learns that the connection was closed.
             self.close()
             return
         try:
@@ -110,7 +110,8 @@ class Connection:
             self.close()
 
     def set_debuglevel(self, debuglevel: int) -> None:
-        """Prints the dialogue with the server to stderr from 1 on, with the time from 2 on."""
+        """Sets the debug level: 1 prints the dialogue with the server to stderr, 2 adds the
+        time."""
         self.debuglevel = debuglevel
 
     def _print_debug(self, *args: object) -> None:
@@ -136,8 +137,8 @@ class Connection:
     ) -> Reply:
         """Connects to a server and returns its greeting.
 
-        If `port` is 0, a port after the host counts. Raises OSError if there is no connection, or
-        if the port is no number.
+        If `port` is 0, a port that follows the host is used. Raises OSError if the connection
+        fails, or if that port is not a number.
         """
         self._lock.check_not_in_use()
         if source_address:
@@ -156,7 +157,7 @@ class Connection:
         return self._greeted_by(self._get_socket(host, port, self.timeout))
 
     def _remember_host(self, host: str, port: object) -> None:
-        # By this name its certificate is verified. Programs set another by hand, for a tunnel.
+        # The certificate is verified against this name. Programs set another one for a tunnel.
         if self._host == self._connected_host:
             self._host = host
         self._connected_host, self._connected_port = host, port
@@ -183,8 +184,8 @@ class Connection:
         return policy
 
     def _forget_session(self) -> None:
-        # Also done by connect(), unlike in the stdlib: what the server before offered says nothing
-        # about this one.
+        # Also done by connect(), unlike in the stdlib: what the previous server offered says
+        # nothing about this one.
         self.helo_resp = None
         self.ehlo_resp = None
         self.esmtp_features = {}
@@ -192,15 +193,15 @@ class Connection:
         self.command_encoding = "ascii"
 
     def close(self) -> None:
-        """Closes the connection without a word to the server."""
+        """Closes the connection without sending QUIT."""
         lock = self._lock
         is_mine = lock.is_mine
         if not is_mine:
             try:
                 lock.acquire(to_send=False)
             except RuntimeError:
-                # To close it under another thread would let that one write into whatever is opened
-                # next. It sees the end of the stream now, and closes.
+                # Another thread uses the socket: if it were closed here, that thread could write to
+                # whatever gets its descriptor next. Now it sees the end of the stream, and closes.
                 sock = self.sock
                 if sock:
                     _end_stream(sock)
@@ -258,7 +259,7 @@ class Connection:
     # Commands and replies
 
     def send(self, s: BytesLike | str) -> None:
-        """Sends bytes, or a str in the command encoding, as they are."""
+        """Sends bytes unchanged, or a str in the command encoding."""
         if self.debuglevel > 0:
             self._print_debug("send:", repr(s))
         if not self.sock:
@@ -269,7 +270,7 @@ class Connection:
         lock = self._lock
         is_outermost = lock.begin_step()
         try:
-            # Programs send several commands at once. A message is no command, and longer.
+            # Programs send several commands at once, one per line. Anything longer is a message.
             if sent.nbytes <= limits.RECEIVE_BYTES:
                 lock.awaited_replies += sent.tobytes().count(b"\n")
             self._send_all(data)
@@ -287,7 +288,7 @@ class Connection:
             self._refuse_surplus_reply()
             awaited = lock.awaited_replies
             if not fastpath.is_overridden(self, "getreply"):
-                # By which it ends.
+                # Only our own getreply() clears it.
                 lock.asker = get_ident()
             self.send(line + CRLF)
             lock.awaited_replies = awaited + 1
@@ -299,16 +300,16 @@ class Connection:
         file = self.file
         if type(file) is not ReplyFile or self._lock.awaited_replies:
             return
-        # A server may send 421 at any time: it is the answer to the next command.
+        # A server may send 421 at any time: it then answers the next command.
         if len(file.buffer) and (surplus := surplus_reply(file.buffer, allowed=b"421")):
             self.close()
             raise SMTPServerDisconnected(f"Connection closed: {surplus}")
 
     def getreply(self) -> Reply:
-        """Reads a reply: its code, -1 if it begins with none, and its text.
+        """Reads a reply; returns its code, -1 if it has none, and its text.
 
         The lines of a reply are joined by LF, each stripped of white space at its ends. Raises
-        SMTPResponseException(500) for a line of more than 8192 bytes and a reply of more than 64
+        SMTPResponseException(500) for a line of more than 8192 bytes or a reply of more than 64
         KiB; the connection is then closed.
         """
         lock = self._lock
@@ -339,7 +340,8 @@ class Connection:
             raise
         lock = self._lock
         if 100 <= code < 200 and lock.awaited_replies:
-            # SMTP has none: another reply would follow, and be taken for the next command's.
+            # SMTP has no 1xx replies: another one would follow, and be taken for the next
+            # command's.
             self.close()
             raise SMTPServerDisconnected(
                 f"Connection closed: the server sent a preliminary reply: {code} {text!r}"
@@ -354,14 +356,14 @@ class Connection:
     def _open_reply_file(self) -> Any:
         if self.sock is None:
             raise SMTPServerDisconnected("please run connect() first")
-        # Only real sockets' classes have these. Stand-ins expect what the stdlib does.
+        # Only classes of real sockets have these. Mock sockets expect the stdlib's makefile().
         kind = type(self.sock)
         if hasattr(kind, "recv_into") and hasattr(kind, "gettimeout"):
             return ReplyFile(self.sock, public._MAXLINE)
         return self.sock.makefile("rb")
 
     def _read_reply_by_lines(self, file: Any) -> Reply:
-        # From a file of the caller's, or to print each line as it comes.
+        # For a file that the program has set, or to print each line as it comes.
         buffer = kernel.ReplyBuffer(public._MAXLINE, limits.REPLY_BYTES)
         size = public._MAXLINE + 1
         if type(file) is ReplyFile:
@@ -380,17 +382,17 @@ class Connection:
                 return reply
         raise EOFError
 
-    # Within a step of this thread, where the methods above are ours and print nothing:
+    # Within a step of this thread, if the methods above are not overridden and print nothing:
 
     def _ask(self, command: bytes) -> Reply:
-        """Return the reply to a command that was checked, as putcmd() and getreply() do."""
+        """Send a checked command and return the reply, as putcmd() and getreply() do."""
         file = self.file
         if type(file) is ReplyFile and len(file.buffer):
             self._refuse_surplus_reply()
         return self._exchange(command)
 
     def _exchange(self, data: bytes) -> Reply:
-        """Return the reply to a command or a message, as send() and getreply() do."""
+        """Send a command or a message and return the reply, as send() and getreply() do."""
         self._send_checked(data)
         return self._getreply()
 
@@ -418,7 +420,7 @@ class Connection:
         return self._command(cmd, args)
 
     def _command(self, cmd: str, args: str) -> Reply:
-        """Call putcmd() and getreply(), or do less if they are ours."""
+        """Call putcmd() and getreply(), or take a shortcut if they are not overridden."""
         lock = self._lock
         is_outermost = lock.begin_step()
         try:
@@ -438,19 +440,18 @@ def _line(cmd: str, args: str) -> str:
 
 
 def _end_stream(sock: Any) -> None:
-    """Make whoever reads or writes the socket, in another thread, find the end of the stream."""
+    """End the stream for another thread that reads or writes the socket."""
     try:
         sock.shutdown(socket.SHUT_RDWR)
     except OSError:
         pass
     except (AttributeError, TypeError):
-        # Sockets of other makes may have none, or another.
+        # Third-party sockets may have no shutdown(), or a different one.
         sock.close()
 
 
 def _split_port(host: str) -> tuple[str, str | None]:
-    """Return host and port of "host:port" and "[address]:port"; None for a port that is not
-    there."""
+    """Return host and port of "host:port" and "[address]:port"; None for a missing port."""
     if host.startswith("["):
         address, bracket, rest = host[1:].partition("]")
         if bracket and (not rest or rest.startswith(":")):

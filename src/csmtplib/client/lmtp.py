@@ -1,4 +1,4 @@
-"""LMTP: delivery to mailboxes, with an answer for each recipient."""
+"""LMTP: delivery to mailboxes, with a reply for each recipient."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class DirectInLMTP(Direct):
 class LMTP(SMTP):
     """Local Mail Transfer Protocol (RFC 2033), as `smtplib.LMTP`.
 
-    A host that begins with "/" is the path of a Unix socket. After the message the server answers
-    once for each recipient that it accepted; `recipient_replies` keeps these replies for the last
-    message, by recipient. sendmail() counts recipients that are refused then among the refused.
+    A host that begins with "/" is the path of a Unix socket. After the message the server replies
+    once for each recipient that it accepted; `recipient_replies` has these replies for the last
+    message, by recipient. sendmail() also returns the recipients that are refused then.
     """
 
     ehlo_msg: str = "lhlo"
@@ -103,12 +103,12 @@ class LMTP(SMTP):
         return code, text
 
     def _reply_to_message(self) -> Reply:
-        # One reply a recipient, which the stdlib does not know: it takes the second for the next
-        # command's. What stands for all of them is 250 if anybody has the message.
+        # One reply per recipient, which the stdlib does not know: it takes the second for the next
+        # command's. The reply that stands for all is 250 if any recipient has the message.
         self.recipient_replies = {}
         reply: Reply | None = None
         for each in self._accepted or [""]:
-            if reply is None or reply[0] != 421:  # behind which there is nothing more
+            if reply is None or reply[0] != 421:  # after which none follows
                 self._lock.awaited_replies = 1
                 reply = super()._reply_to_message()
             keep_reply(self.recipient_replies, each, reply)

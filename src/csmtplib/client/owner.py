@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..kernel import ReplyBuffer
     from ..protocol.extension_policy import Policy
 
-    # A thread, and whether it has the connection for a step, and not for a pipeline.
+    # A thread, and whether it owns the connection for a step, rather than for a pipeline.
     Hold: TypeAlias = tuple[int, bool]
 
 IN_USE_BY_THREAD = "the connection is in use by another thread: make a connection for each thread"
@@ -25,13 +25,13 @@ class OwnerLock:
     """A lock on a connection, with its owner.
 
     A thread owns it either for a pipeline, which reads and writes the socket itself, or for a step:
-    a method that sends or reads, or consists of such methods. It is taken or refused in one call in
-    C, and given back in one, release(): of what is looked at first and changed then, two threads
-    would both find it free, and an interrupt in between would leave it taken for ever.
+    a method that sends or reads, or consists of such methods. One call into C acquires or refuses
+    it, and one, release(), frees it: if it were tested first and changed afterwards, two threads
+    could both find it free, and an interrupt in between could leave it acquired for ever.
 
-    is_lent: whether the owner, which has a pipeline, leaves the connection to nobody for a while.
-    asker: the thread that has sent a command and is to read the reply, 0 for none. awaited_replies:
-    to commands that were sent, by any thread.
+    is_lent: whether the owner, a pipeline, waits for its next message; meanwhile no method may use
+    the connection. asker: the thread that has sent a command and must read the reply, 0 for none.
+    awaited_replies: the number of replies still due, whichever thread sent the commands.
     """
 
     __slots__ = ("_holds", "asker", "awaited_replies", "is_lent", "release")
@@ -45,13 +45,13 @@ class OwnerLock:
         self.awaited_replies = 0
 
     def acquire(self, *, to_send: bool = True) -> None:
-        """Take the connection for this thread alone, until release(). Raises RuntimeError if it is
-        in use already; to send, also if another thread waits for the reply to its command."""
+        """Acquire the connection for this thread alone, until release(). Raises RuntimeError if it
+        is in use; with to_send, also if another thread waits for the reply to its command."""
         self._take((get_ident(), False), to_send)
 
     def begin_step(self, *, to_send: bool = True) -> bool:
-        """Take the connection for a step; return whether to release() it then. A step within a
-        longer one of the same thread does not."""
+        """Acquire the connection for a step. Return whether to release() it afterwards: not if this
+        is a step within a longer one of the same thread."""
         hold = (get_ident(), True)
         if self._holds.get(0) == hold:
             return False
@@ -59,13 +59,13 @@ class OwnerLock:
         return True
 
     def _take(self, hold: Hold, to_send: bool) -> None:
-        # Each hold is an object of its own.
+        # Each hold is a new object, so its identity tells whose it is.
         try:
             if self._holds.setdefault(0, hold) is not hold:
                 raise RuntimeError(self._user())
             if to_send and self.asker not in (0, hold[0]):
-                # It would get the reply to this command, sooner or later, and a message the
-                # recipients of another.
+                # That thread would get the reply to this command, sooner or later, and a message
+                # could go to the recipients of another.
                 raise RuntimeError(IN_USE_BY_THREAD)
         except BaseException:
             if self._holds.get(0) is hold:
@@ -85,7 +85,7 @@ class OwnerLock:
 
     @property
     def is_streaming(self) -> bool:
-        """Whether this thread has begun to take the results of send_many(), and not all of them."""
+        """Whether this thread has begun to take the results of send_many(), but not finished."""
         return self._holds.get(0) == (get_ident(), False) and not self.is_lent
 
     def check_not_in_use(self) -> None:
@@ -97,13 +97,13 @@ class OwnerLock:
         return IN_USE_BY_STREAM if self.is_streaming else IN_USE_BY_THREAD
 
     def forget_replies(self) -> None:
-        """No reply comes any more, as the connection is closed, or is another one."""
+        """Expect no more replies, as the connection is closed, or is a new one."""
         self.awaited_replies = self.asker = 0
 
 
 class LazyOwnerLock:
-    """Descriptor: the lock of a connection, which is made when it is first asked for. Programs make
-    connections by __new__ alone, and copy or pickle those that are not open."""
+    """Descriptor: the lock of a connection, created on first use. Programs create connections by
+    __new__ alone, and copy or pickle those that are not open."""
 
     if TYPE_CHECKING:
 
@@ -115,17 +115,16 @@ class LazyOwnerLock:
     def __get__(self, connection: object | None, cls: type) -> OwnerLock | LazyOwnerLock:
         if connection is None:
             return self
-        # In one step: several threads may ask first.
+        # Atomic, as several threads may ask first.
         lock: OwnerLock = connection.__dict__.setdefault("_lock", OwnerLock())
         return lock
 
 
 class Channel:
-    """A connection in the hands of a pipeline, from the moment at which its thread has acquired it
-    until release().
+    """A connection that a pipeline uses, from the time its thread acquires it until release().
 
-    lock: which this thread has. policy: how the server's extensions may be used, with what it has
-    shown. audit: is called with all that is sent, before. close: closes the connection.
+    lock: held by this thread. policy: how the server's extensions may be used, and what the server
+    has shown. audit: called with everything before it is sent. close: closes the connection.
     """
 
     __slots__ = ("audit", "close", "is_lmtp", "lock", "policy", "replies", "sock")

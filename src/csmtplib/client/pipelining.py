@@ -1,6 +1,6 @@
 """One transaction where a server takes several commands at once (RFC 2920).
 
-A pipeline runs it instead of mail(), rcpt() and data(), to the same end.
+A pipeline runs it instead of mail(), rcpt() and data(), with the same result.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ if TYPE_CHECKING:
     from ..kernel.transaction import Completed, Mode
     from .owner import Channel
 
-# What takes the place of a message until it is encoded: it is held until then, and never sent.
+# A placeholder for a message that is not encoded yet; it is held, and never sent.
 _NOT_ENCODED = kernel.Content([b"\r\n"], True, b".\r\n")
 
 
 def transact(
     channel: Channel, mode: Mode, commands: list[bytes], data: BytesLike
 ) -> tuple[Completed, Exception | None, bool]:
-    """Run one transaction; return its result, why the connection can't be used any more, and
-    whether it was refused, but perhaps only because its commands came together."""
+    """Run one transaction. Return its result; why the connection can't be used any more, or None;
+    and whether it was refused, perhaps only because its commands came together."""
     host, audit = channel.policy.host, channel.audit
     proof = host.proof(mode)
     before_content: Callable[[], kernel.Content | None]
-    # Each audit event is raised before what it is about leaves: those of the stdlib's writes.
+    # Each audit event is raised before its bytes are sent; there is one for each write of the
+    # stdlib.
     for each in commands:
         audit(each)
     if mode == CHUNKING:
@@ -45,7 +46,7 @@ def transact(
         if proof > ALONE:
             before_content()
     else:
-        # A message that nobody takes is not worth the time that a large one takes to be encoded.
+        # Encoded only once a recipient is accepted, as encoding a large message takes time.
         content = _NOT_ENCODED
         audit(b"data\r\n")
         before_content = partial(_encode, audit, data)
@@ -79,6 +80,6 @@ def _encode(audit: Callable[[bytes], object], data: BytesLike) -> kernel.Content
 
 
 def encoded(data: BytesLike) -> tuple[bytes, bytes]:
-    """Return a message as it is sent behind DATA, with doubled dots, and what ends it."""
+    """Return a message as it is sent after DATA, with doubled dots, and its terminator."""
     body: bytes = public._quote_periods(data)
     return body, b".\r\n" if body.endswith(b"\r\n") else b"\r\n.\r\n"

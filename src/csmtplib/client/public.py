@@ -1,8 +1,8 @@
-"""The names that programs patch, in the place where they do: the package, which is used as smtplib.
+"""The names that programs patch, where they patch them: in the package, which they use as smtplib.
 
 A program that sets `smtplib.socket` or `smtplib._fix_eols` expects the classes to see that. So they
-read each of these names from `public` at each call. It is the package itself, and not an import of
-it: imports point downwards.
+read each of these names from `public` at each call. It is the package itself, looked up and not
+imported, as imports point downwards.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class Session(Connection):
         return code, text
 
     def ehlo(self, name: str = "") -> Reply:
-        """Sends EHLO with this name, or the local host's; fills esmtp_features from the answer."""
+        """Sends EHLO with this name, or the local host's; fills esmtp_features from the reply."""
         self.esmtp_features = {}
         code, text = self._command(self.ehlo_msg, self._name(name, self.ehlo_msg))
         if code == -1 and not text:
@@ -80,7 +80,8 @@ class Session(Connection):
             raise SMTPHeloError(code, text)
 
     def has_extn(self, opt: str) -> bool:
-        """Returns whether the server offered an extension (in any case of letters) to EHLO."""
+        """Returns whether the server offered an extension in reply to EHLO; case does not
+        matter."""
         return opt.lower() in self.esmtp_features
 
     def has_option(self, opt: str) -> bool:
@@ -98,7 +99,8 @@ class Session(Connection):
         return self.docmd("rset")
 
     def _rset(self) -> None:
-        # After an error of its own: if the connection is lost by now, the next command says so.
+        # Called after another error, which is what the caller gets. If the connection is lost by
+        # now, the next command says so.
         with contextlib.suppress(SMTPServerDisconnected):
             self.rset()
 
@@ -134,13 +136,13 @@ class Session(Connection):
         *,
         initial_response_ok: bool = True,
     ) -> Reply:
-        """Authenticates by one mechanism; returns the reply, of code 235 or 503.
+        """Authenticates by one mechanism; returns the reply, whose code is 235 or 503.
 
         `authobject(challenge: bytes)` answers each challenge with an ASCII str, without base64.
         Called with no argument it returns the initial response, or None for none; with
         initial_response_ok=False it is not asked. Raises SMTPAuthenticationError for any other
         reply and, except in LOGIN and PLAIN, for a challenge that is not base64; SMTPException for
-        challenges without end.
+        endless challenges.
         """
         mechanism = mechanism.upper()
         is_read = mechanism not in ("LOGIN", "PLAIN")
@@ -148,7 +150,7 @@ class Session(Connection):
         initial_response = authobject() if initial_response_ok else None
         if initial_response is not None:
             response = public.encode_base64(initial_response.encode("ascii"), eol="")
-            # Empty is written "=" (section 4), which the stdlib does not.
+            # An empty response is sent as "=" (section 4); the stdlib sends nothing.
             code, text = self.docmd("AUTH", f"{mechanism} {response or '='}")
             self._auth_challenge_count = 1
         else:
@@ -194,7 +196,8 @@ class Session(Connection):
     def auth_login(self, challenge: BytesLike | None = None) -> str:
         """Answers for LOGIN (never standardised), with self.user and self.password; an
         authobject."""
-        # The stdlib counts only, and sends the password to whoever asks for a user name second.
+        # The stdlib only counts: it sends the password even if the second prompt is for a user
+        # name.
         if challenge is None or self._auth_challenge_count < 2:
             return self.user
         return self.user if asks_for_user_name(bytes(challenge)) else self.password
@@ -221,8 +224,9 @@ class Session(Connection):
             try:
                 return self.auth(mechanism, authobject, initial_response_ok=initial_response_ok)
             except SMTPAuthenticationError as error:
-                # Some servers offer mechanisms that they don't have. But 535 is about the
-                # credentials: the stdlib goes on to send them again, in a weaker way.
+                # Some servers offer mechanisms that they don't have, so the next one is tried. But
+                # 535 is about the credentials: unlike the stdlib, do not send them again by a
+                # weaker mechanism.
                 if error.smtp_code == 535 or mechanism == mechanisms[-1]:
                     raise
         raise AssertionError("unreachable")
@@ -237,13 +241,14 @@ class Session(Connection):
     ) -> Reply:
         """Encrypts the connection; returns the reply of code 220.
 
-        Without a `context` the server's certificate is not verified, as in the stdlib: give
-        `ssl.create_default_context()`. keyfile and certfile name the client's own, in PEM, for a
-        context that is made here. What the server offered before is forgotten.
+        Without a `context` the server's certificate is not verified, as in the stdlib: pass
+        `ssl.create_default_context()`. keyfile and certfile name the client's key and certificate,
+        in PEM, if there is no `context`. What the server offered before is forgotten.
 
         Raises SMTPNotSupportedError if the server does not offer STARTTLS, SMTPResponseException if
-        it refuses, SMTPServerDisconnected if it (or somebody between) sends more after its reply,
-        ssl.SSLError and OSError of the handshake; the connection is closed by the last three.
+        it refuses, SMTPServerDisconnected if more follows its reply (which an attacker may have
+        added), ssl.SSLError and OSError if the handshake fails. The last three close the
+        connection.
         """
         self.ehlo_or_helo_if_needed()
         if not self.has_extn("starttls"):

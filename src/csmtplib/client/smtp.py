@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from ..protocol.result import Result
     from ..protocol.verdict import Refusals
 
-# Commands have been written in lower case since Python 3.13; servers and tests see the difference.
+# smtplib has written these in lower case since Python 3.13; servers and tests see the difference.
 _FROM, _TO = ("from:", "to:") if sys.version_info >= (3, 13) else ("FROM:", "TO:")
 
 
-# What sendmail() calls in the stdlib, and what those call: where one of them is not ours, it has to
-# be called.
+# The methods that the stdlib's sendmail() calls, directly or not. One that is overridden must be
+# called here, too.
 _METHODS = (
     "mail",
     "rcpt",
@@ -61,32 +61,32 @@ _METHODS = (
 class SMTP(Session):
     """A connection to an SMTP or ESMTP server (RFC 5321), as `smtplib.SMTP`.
 
-    With a `host` the object connects at once, and raises SMTPConnectError for an answer other than
-    220. `port` 0 is the default port; it may also stand behind the host ("mail.example:2525",
-    "[::1]:2525"). `timeout` is in seconds. `local_hostname` is what EHLO and HELO say; left out, it
-    is looked up when one of them first needs it. `source_address` is the (host, port) to connect
-    from.
+    If `host` is given, the object connects at once, and raises SMTPConnectError for a reply other
+    than 220. `port` 0 is the default port; it may also follow the host ("mail.example:2525",
+    "[::1]:2525"). `timeout` is in seconds. `local_hostname` is what EHLO and HELO say; if it is
+    None, it is looked up when one of them first needs it. `source_address` is the (host, port) to
+    connect from.
 
     A reply is a tuple of code and text, the text's lines joined by LF. Every method that talks to
-    the server raises SMTPServerDisconnected where there is no connection, where it is lost, and
-    where the server sends what is no reply; the connection is then closed.
+    the server raises SMTPServerDisconnected if there is no connection, if it is lost, or if the
+    server sends something that is not a reply; the connection is then closed.
 
-    debuglevel: above 0 the dialogue is printed to stderr, above 1 with the time.
+    debuglevel: 1 prints the dialogue to stderr, 2 adds the time.
     sock, file: the socket, and the file that replies are read from; None while not connected. A
       program may set both.
-    helo_resp, ehlo_resp: text of the last answer to HELO and EHLO, None before.
+    helo_resp, ehlo_resp: text of the last reply to HELO and EHLO, None before.
     does_esmtp: whether the server answered EHLO with 250.
-    esmtp_features: what it offers then: lower-case keyword to its parameters.
-    ehlo_msg: the verb for that, "ehlo", or "lhlo" in LMTP.
-    command_encoding: of commands given as str: "ascii", "utf-8" within an SMTPUTF8 transaction.
+    esmtp_features: what it offers: each keyword, in lower case, with its parameters.
+    ehlo_msg: the command for that: "ehlo", or "lhlo" in LMTP.
+    command_encoding: of commands given as str: "ascii", or "utf-8" in an SMTPUTF8 transaction.
     user, password: what login() was given.
     default_port: where to connect to if no port is given.
-    pipelining: whether sendmail() may send MAIL, RCPT and DATA at once where the server offers
+    pipelining: whether sendmail() may send MAIL, RCPT and DATA at once if the server offers
       PIPELINING (RFC 2920). It does so on sockets of the standard library, unless a program has
       overridden one of the methods that would be called otherwise. The environment variable
-      CSMTPLIB_NO_PIPELINING turns it off as well: "*", or names of hosts with commas between.
-    chunking: whether it may then send the message by BDAT where the server offers CHUNKING (RFC
-      3030); likewise CSMTPLIB_NO_CHUNKING.
+      CSMTPLIB_NO_PIPELINING turns it off, too: "*", or host names separated by commas.
+    chunking: whether it may then send the message by BDAT if the server offers CHUNKING (RFC
+      3030). CSMTPLIB_NO_CHUNKING turns it off in the same way.
     """
 
     pipelining: bool = True
@@ -97,8 +97,8 @@ class SMTP(Session):
     def mail(self, sender: str, options: Sequence[str] = ()) -> Reply:
         """Sends MAIL, which begins a transaction (RFC 5321 section 4.1.1.2).
 
-        Options are sent if the server does ESMTP. Raises SMTPNotSupportedError for SMTPUTF8 if the
-        server does not offer that.
+        Options are sent if the server supports ESMTP. Raises SMTPNotSupportedError for SMTPUTF8 if
+        the server does not offer it.
         """
         parameters = ""
         if options and self.does_esmtp:
@@ -118,11 +118,11 @@ class SMTP(Session):
         return self.getreply()
 
     def data(self, msg: str | BytesLike) -> Reply:
-        """Sends DATA and the message; returns the reply to its end (RFC 5321 section 4.1.1.4).
+        """Sends DATA and the message; returns the final reply (RFC 5321 section 4.1.1.4).
 
-        A str must be ASCII, and all its line ends become CR LF; bytes stay as they are. Dots at the
-        start of lines are doubled in both. Raises SMTPDataError for a reply to DATA other than 354,
-        UnicodeEncodeError before anything is sent.
+        A str must be ASCII, and its line ends become CR LF; those of bytes are not changed. Dots at
+        the start of lines are doubled in both. Raises SMTPDataError for a reply to DATA other than
+        354, UnicodeEncodeError before anything is sent.
         """
         data = _ascii_bytes(msg)
         self.putcmd("data")
@@ -157,12 +157,12 @@ class SMTP(Session):
         each with code and text.
 
         A str recipient is one address. A str message must be ASCII; its line ends become CR LF.
-        mail_options and rcpt_options are ESMTP parameters, sent if the server does ESMTP, as is the
-        size if it offers SIZE. Sends EHLO or HELO first if needed.
+        mail_options and rcpt_options are ESMTP parameters, sent if the server supports ESMTP, as is
+        the size if it offers SIZE. Sends EHLO or HELO first if needed.
 
         Raises SMTPHeloError; SMTPSenderRefused; SMTPRecipientsRefused if all recipients are
         refused; SMTPDataError if the message is; SMTPNotSupportedError for SMTPUTF8 if the server
-        does not offer that; ValueError and UnicodeEncodeError for what can't be sent, before the
+        does not offer it; ValueError and UnicodeEncodeError for what can't be sent, before the
         transaction begins. The connection stays open, except after 421.
         """
         data = _ascii_bytes(msg)
@@ -175,8 +175,8 @@ class SMTP(Session):
                 options.append(f"size={memoryview(data).nbytes}")
             options.extend(mail_options)
         is_open = bool(recipients) and self._is_gate_open()
-        # mail() and rcpt() check again, but by then a transaction may be open. Where they are not
-        # ours, what they would send is theirs to know.
+        # mail() and rcpt() check again, but by then a transaction may be open. If they are
+        # overridden, what they would send is unknown here.
         if is_open or not fastpath.is_overridden(self, "mail", "rcpt", "putcmd", "send"):
             commands = self._envelope(from_addr, recipients, options, rcpt_options)
         mode = self._mode_for(len(recipients)) if is_open else SEQUENTIAL
@@ -190,7 +190,8 @@ class SMTP(Session):
             verdict = judge(completed, failure, from_addr, recipients, lmtp=self._is_lmtp)
             if not is_doubtful:
                 return self._execute(verdict)
-            # It may have been refused because its commands came together: one by one they show.
+            # It may have been refused because its commands came together. Sending them one by one
+            # shows whether it was.
             doubted = verdict
             if not self._is_reset():
                 return self._execute(verdict)
@@ -213,7 +214,7 @@ class SMTP(Session):
                 self.close()
             raise
         finally:
-            # mail() may have changed it, for this transaction; the stdlib leaves it so.
+            # mail() may have changed it for this transaction; the stdlib does not change it back.
             self.command_encoding = encoding
             if is_outermost:
                 lock.release()
@@ -234,7 +235,7 @@ class SMTP(Session):
         )
 
     def _mode_for(self, recipients: int) -> Mode:
-        """Return how a transaction with so many recipients is run if the gate is open."""
+        """Return the mode for a transaction with so many recipients if the gate is open."""
         if not self.pipelining:
             return SEQUENTIAL
         return self._policy().mode_for_message(
@@ -292,12 +293,12 @@ class SMTP(Session):
             try:
                 raise error
             finally:
-                # Its traceback has this frame, and those that have the message.
+                # Its traceback refers to this frame, and to those that hold the message.
                 del error
         return verdict.refused
 
     def _keep_replies(self, replies: Refusals) -> None:
-        """Keep what the server has answered to the content for each recipient."""
+        """Keep the reply to the content for each recipient."""
 
     def _transaction(
         self, from_addr: str, recipients: list[str], steps: Direct | ByMethods
@@ -352,28 +353,28 @@ class SMTP(Session):
         """Sends many messages, each in a transaction of its own, without waiting between them if
         the server allows that; yields a result for each, in order.
 
-        messages: tuples in the order of sendmail()'s arguments, csmtplib.MailObject, which has DSN
-        parameters in addition, or email.message.Message with the envelope of their headers. They
-        are taken as they are needed, so memory is bounded, and so is what is in doubt if the
-        connection is lost: at most `max_in_flight` messages are in progress at once. Line ends
-        become CR LF. If the server offers PIPELINING, the next envelope is sent with the message
-        before it; if it offers CHUNKING too, and `chunking` is not False, whole transactions
-        stream. Recipients that are too many for one transaction (452, or RCPTMAX of RFC 9422) get
-        another.
+        messages: tuples in the order of sendmail()'s arguments; csmtplib.MailObject, which can have
+        DSN parameters in addition; or email.message.Message, whose envelope comes from its headers.
+        They are taken as needed: at most `max_in_flight` messages are in progress at once, which
+        bounds memory, and how many are in doubt if the connection is lost. Line ends become CR LF.
+        If the server offers PIPELINING, the next envelope is sent with the message before it; if it
+        also offers CHUNKING, and `chunking` is not False, whole transactions are sent without
+        waiting. If there are too many recipients for one transaction (452, or RCPTMAX of RFC 9422),
+        the rest get another one.
 
         A result has an outcome for each recipient: accepted, rejected, deferred or in doubt, with
-        the server's reply. A message that can't be sent as it is has an `error` in its result, and
-        the others go on.
+        the server's reply. If a message can't be sent as it is, its result has an `error`, and the
+        others go on.
 
-        Raises SMTPHeloError before the first result, and SMTPServerDisconnected after the results
-        of all messages that were taken, if the connection was lost or the server takes no more (RFC
-        9422, MAILMAX): connect again, and go on with the same iterator and with what was deferred.
-        What the iterable raises is raised again by then. Leaving the loop before its end closes the
-        connection. While the iterable waits for something itself, a thread of csmtplib sends what
-        it has given, within 50 ms; results are yielded when it gives the next message, or ends.
-        Nothing is sent before the first result is asked for: if that never happens, a
-        RuntimeWarning says so. Raises, at once, TypeError for one message instead of several and
-        for arguments of another kind, ValueError for max_in_flight below 1.
+        Raises SMTPHeloError before the first result. If the connection is lost or the server takes
+        no more messages (RFC 9422, MAILMAX), raises SMTPServerDisconnected after the results of all
+        messages that were taken: connect again, and go on with the same iterator and with what was
+        deferred. What the iterable raises is raised again at that point, too. Leaving the loop
+        early closes the connection. While the iterable waits for something itself, a thread of
+        csmtplib sends what it has given so far, within 50 ms; results are yielded when it gives the
+        next message, or ends. Nothing is sent until the first result is asked for; if that never
+        happens, a RuntimeWarning says so. Raises at once TypeError for one message instead of
+        several and for arguments of the wrong type, ValueError for max_in_flight below 1.
         """
         # Importing them takes longer than importing smtplib does.
         from ..protocol.arguments import check_count, check_flag
@@ -421,16 +422,17 @@ class SMTP(Session):
         mail_options: Sequence[str] = (),
         rcpt_options: Sequence[str] = (),
     ) -> Refusals:
-        """Sends an email.message.Message by sendmail(), with what that returns and raises.
+        """Sends an email.message.Message by sendmail(); returns and raises what that does.
 
         Sender and recipients that are not given come from the headers: Sender, else From; To, Cc
         and Bcc; those of the Resent- block if there is one. Bcc is not transmitted. If an address
-        is not ASCII, headers go as UTF-8 with SMTPUTF8. Bytes above 127 are announced by
+        is not ASCII, headers are sent as UTF-8 with SMTPUTF8. Bytes above 127 are announced by
         BODY=8BITMIME if the server offers that, and sent even if it does not.
 
         Raises ValueError for two Resent- blocks and for no sender; SMTPNotSupportedError if an
         address needs SMTPUTF8 and the server does not offer it; email.errors.HeaderWriteError
-        (ValueError on Pythons without that) for line breaks in a header that would begin another.
+        (ValueError on Pythons without that) for a line break in a header that would begin another
+        one.
         """
         self.ehlo_or_helo_if_needed()
         if to_addrs is not None and not isinstance(to_addrs, str):
@@ -465,5 +467,5 @@ def _ascii_bytes(msg: str | BytesLike) -> BytesLike:
     if isinstance(msg, str):
         data: bytes = public._fix_eols(msg).encode("ascii")
         return data
-    memoryview(msg)  # raises TypeError for what is no bytes, before a transaction is open
+    memoryview(msg)  # raises TypeError unless it is bytes, before a transaction is open
     return msg

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 
 class ByMethods:
-    """Steps by mail(), rcpt() and data(), as in the stdlib: programs override them."""
+    """Steps that call mail(), rcpt() and data(), as in the stdlib, because programs override
+    them."""
 
     def __init__(
         self,
@@ -56,8 +57,8 @@ class ByMethods:
 
 
 class Direct:
-    """The same steps without the methods, if nobody has overridden them: they check and lock at
-    each call what is checked and locked for the whole transaction."""
+    """The same steps without the methods, if none is overridden: each of those would check and lock
+    again what is checked and locked once for the transaction."""
 
     def __init__(self, connection: Connection, commands: list[bytes], data: BytesLike) -> None:
         """commands: MAIL and each RCPT."""
@@ -90,8 +91,8 @@ class Direct:
 
 
 def encoded_for(connection: Connection, data: BytesLike) -> bytes:
-    """Return a message as it is sent behind DATA. If that fails, close the connection: its server
-    waits for a message, and would take the next command for its text."""
+    """Return a message as it is sent after DATA. If that fails, close the connection: the server
+    waits for a message, and would take the next command for its content."""
     try:
         body, end = encoded(data)
         return body + end

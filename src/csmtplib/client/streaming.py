@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from .connection import Connection
     from .owner import Channel
 
-# The longest that the other thread runs before it looks about.
+# The longest time for which the other thread runs the connection in one go.
 _RUN_SECONDS = 1.0
 
 
 class Streaming:
     """One call of send_many().
 
-    channel: to the connection, which is this thread's for as long as the results are asked for.
+    channel: the connection, which this thread owns until the last result is taken.
     """
 
     def __init__(
@@ -57,7 +57,8 @@ class Streaming:
         )
         self._submission = self._stream.submission
         self._source = Source(messages, self._go_on)
-        # While the next message is asked for: what runs the connection, and what comes of it.
+        # For the other thread, which runs the connection while a message is awaited: the
+        # connection, and the results so far.
         self._runnable: transactions.Connection | None = None
         self._results: deque[Result] = deque()
         self._timeout: float | None = self._sock.gettimeout()
@@ -65,8 +66,8 @@ class Streaming:
         self._raised: BaseException | None = None
 
     def results(self) -> Iterator[Result]:
-        """Yield all results, in order; also if a signal handler or an audit hook raises an
-        exception at any moment. It is kept for `error`."""
+        """Yield all results, in order, even if a signal handler or an audit hook raises an
+        exception, which is kept for `error`."""
         turns = self._turns()
         try:
             while True:
@@ -99,8 +100,7 @@ class Streaming:
 
     @property
     def error(self) -> BaseException | None:
-        """The reason why the stream has ended before its time, once all results are known; to be
-        raised."""
+        """The exception to raise after the last result if the stream has ended early, else None."""
         if self._raised is not None:
             return self._raised
         failure = self._submission.pipeline.failure
@@ -124,7 +124,7 @@ class Streaming:
                 yield self._known()
             if stream.is_over:
                 if submission.pipeline.failure is None:
-                    # Whether there is one message too many shows when it is asked for.
+                    # Only asking for another message shows whether there is one left.
                     self._take_one()
                     yield self._known()
                 return
@@ -147,11 +147,11 @@ class Streaming:
             yield self._known()
             source.at = last_run = time.monotonic()
         if self._results:
-            # Of some there are results already, though no message came.
+            # The other thread has got some, though no message came.
             yield self._known()
 
     def _renew(self) -> None:
-        """Go on with what the server can do, after it has shown that it can't do more."""
+        """Go on with what the server can handle, after it has failed at more."""
         sock, replies = self._sock, self._channel.replies
         timeout = sock.gettimeout()
         dialogue = Dialogue(replies, timeout)
@@ -170,10 +170,10 @@ class Streaming:
         return command
 
     def _take_one(self) -> bool:
-        """Take a message on; return False if there is none."""
+        """Take the next message; return False if there is none."""
         stream, lock = self._stream, self._channel.lock
-        # Meanwhile the connection may be in the hands of another thread: who closes it, even from
-        # this one, only ends what is said on it.
+        # Meanwhile another thread may run the connection: close(), even in this thread, then only
+        # ends the stream.
         lock.is_lent = True
         try:
             item = self._source.take()
@@ -181,7 +181,7 @@ class Streaming:
             stream.has_more = False
             return False
         except BaseException as error:
-            # What was taken before is still to get its results.
+            # The messages taken before still get their results.
             stream.has_more = False
             self._raised = error
             self._source.close()

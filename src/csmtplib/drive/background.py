@@ -1,5 +1,5 @@
-"""Runs connections in another thread while the caller's iterable is slow to give the next item, and
-so keeps the caller's thread busy."""
+"""Runs connections in another thread while the caller's thread waits for the next item of a slow
+iterable."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from ..protocol import limits
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-# What our threads are called.
+# The name of our threads.
 THREAD = "csmtplib"
 
-# An item that takes more seconds is slow. What was taken before it is sent at once, and while the
-# next one is asked for, the other thread has the connections from the start.
+# An item that takes more seconds is slow: what was taken before it is sent at once, and the other
+# thread gets the connections as soon as the next one is asked for.
 _SLOW = 0.001
 
-# How often the other thread looks whether the same item is still being asked for, as nobody tells
-# it. So it takes over within twice that time.
+# How often the other thread checks whether the same item is still awaited, as nothing notifies it.
+# So it takes over within twice that time.
 _TICK = 0.015
 
-# Seconds without work after which the other thread ends. A later item has another started.
+# Seconds without work after which the other thread ends. A later item starts another.
 _LINGER = 0.3
 
-# Seconds for which the caller waits for the other thread to take over. Code of the caller's that
-# does not give way (to the GIL's next owner) would keep it from doing so before the item is there.
+# Seconds for which the caller waits for the other thread to take over. Otherwise an iterable that
+# does not release the GIL would keep it from starting before the item is there.
 _BEGIN = 0.005
 
-# Without the GIL a thread may not see at once what another has set, unless both have had a lock.
+# Without the GIL a thread may not see at once what another has set, unless both acquire a lock.
 _HAS_NO_GIL = not getattr(sys, "_is_gil_enabled", lambda: True)()
 
-# Their items are there.
+# Their items are there already.
 _COLLECTIONS: tuple[Iterable[object], ...] = ([], (), deque(), {}, {}.values(), {}.items(), set())
 _NEVER_SLOW = frozenset(type(iter(each)) for each in _COLLECTIONS)
 
@@ -52,21 +52,22 @@ class Wake:
         self._is_set = False
 
     def set(self) -> None:
-        """Ends the wait, or else the next one. For any thread."""
-        # Before, as sending gives the loop its turn, which would go round and round until this
-        # thread has its own again; and after, as who looks in between finds nothing to take out.
+        """Ends the current wait, or else the next one. For any thread."""
+        # Set before sending, which releases the GIL: otherwise the loop would spin until this
+        # thread runs again. Set again afterwards, as a clear() in between finds nothing to read
+        # yet.
         self._is_set = True
         with contextlib.suppress(OSError):
             self._other.send(b"\0")
         self._is_set = True
 
     def clear(self) -> None:
-        """Takes back what set() has done. For the thread that waits."""
+        """Undoes set(). For the thread that waits."""
         if self._is_set:
             self.wait(0)
 
     def wait(self, seconds: float) -> None:
-        """Waits for set(), for at most so many seconds, and takes it back."""
+        """Waits for set(), for at most so many seconds, and undoes it."""
         self._is_set = False
         self.sock.settimeout(seconds)
         try:
@@ -107,21 +108,20 @@ class Signal:
 
 
 class Source:
-    """The caller's iterable. It is asked in the caller's thread; if it is slow to answer, another
-    thread drives the connections meanwhile. The two never have them at the same time.
+    """The caller's iterable. The caller's thread asks it for items; while it is slow, another
+    thread drives the connections. The two never use them at the same time.
 
     is_slow: whether the last item was slow, or the other thread has driven meanwhile. at: when that
-    item came, by the monotonic clock. The caller sets it when it has done something else since, as
-    an item's time counts from the one before.
+    item came, by the monotonic clock. The next item's time counts from there, so the caller updates
+    it after doing something else.
     """
 
     def __init__(
         self, iterable: Iterable[object], drive: Callable[[Wake], bool], wake: Wake | None = None
     ) -> None:
-        """drive: is called in the other thread, again and again. It sends and receives until there
-        is something to read from the Wake it is given, for a second at most; it returns whether
-        there may be more to do before the next item, and does not raise. wake: the one to use, if
-        there is one already."""
+        """drive: called repeatedly in the other thread. It sends and receives until the Wake that
+        it is given is set, for a second at most; it returns whether there may be more to do before
+        the next item, and never raises. wake: the one to use, if there is one already."""
         self.is_slow = False
         self.at = time.monotonic()
         self.drive = drive
@@ -130,9 +130,10 @@ class Source:
         self._never_slow = type(self._items) in _NEVER_SLOW
         self._was_long = False
         self._driver: _Driver | None = None
-        # Who has the connections. Flags, as an interrupt may come between any two steps of take(),
-        # and a flag can be set again; and as to take a lock for each item costs more than an item.
-        # The caller sets _is_lent, then looks at _has_driven, the other thread the other way round.
+        # Who has the connections. They are flags and no lock: an interrupt may come between any two
+        # steps of take(), and a flag can be set again; and a lock for each item would cost more
+        # than the item. The caller sets _is_lent, then reads _has_driven; the other thread does the
+        # reverse.
         self._is_lent = self._is_driving = self._has_driven = self._is_closed = False
         self._gate = threading.Lock()
 
@@ -158,8 +159,8 @@ class Source:
                 self._take_back()
 
     def close(self) -> None:
-        """Make the other thread leave the connections alone for good. They are the caller's when
-        this returns, and when an interrupt makes it raise."""
+        """Make the other thread leave the connections alone for good. The caller has them when this
+        returns, even if an interrupt makes it raise."""
         interrupt: BaseException | None = None
         self._is_closed = True
         while True:
@@ -179,7 +180,7 @@ class Source:
             self._hire()
         driver = self._driver
         if self._was_long and driver is not None:
-            # This one will be so, too.
+            # The next item will probably be slow, too.
             driver.begun.clear()
             driver.called.set()
             driver.begun.wait(_BEGIN)
@@ -200,7 +201,7 @@ class Source:
             assert driver is not None
             (self.wake or driver.wake).set()
             if not driver.ended.wait(1.0) and not driver.is_alive():
-                # This is another process, which was forked meanwhile.
+                # This process was forked meanwhile, and lacks that thread.
                 self._is_driving = False
         self.is_slow = self.is_slow or self._has_driven
         self._has_driven = False
@@ -208,7 +209,7 @@ class Source:
     # For the other thread
 
     def is_waited_for(self, at: float) -> bool:
-        """Return whether an item is asked for that was asked for already at that `at`."""
+        """Return whether the caller still waits for the item that it asked for at that `at`."""
         return self._is_lent and self.at == at
 
     def begin(self, driver: _Driver) -> bool:
@@ -218,7 +219,7 @@ class Source:
             if not self._is_lent or self._is_closed:
                 self._is_driving = self._has_driven = False
                 return False
-            # Who hired it may have been interrupted before he knew.
+            # The thread that hired it may have been interrupted before it could set this.
             self._driver = driver
             driver.ended.clear()
         driver.begun.set()
@@ -227,7 +228,7 @@ class Source:
     def drive_on(self, wake: Wake) -> None:
         """Drives as long as the connections are lent, and there is something to do."""
         while self._is_lent and self.drive(wake):
-            time.sleep(0)  # where threads are green, others run only now
+            time.sleep(0)  # lets other green threads run
 
     def end(self, driver: _Driver) -> None:
         """Gives the connections back."""
@@ -236,10 +237,11 @@ class Source:
         driver.ended.set()
 
     def leave(self, driver: _Driver, at: float, *, is_served: bool) -> bool:
-        """Lets the other thread go, unless there is an item to drive for. is_served: there is not,
-        if it is the one at that `at`."""
+        """Lets the other thread go, unless there is an item to drive for; returns whether it may
+        end. is_served: nothing is left to do for the item at that `at`."""
         with self._gate:
-            # In this order: who asks meanwhile sees that there is no driver, or is seen here.
+            # In this order: a caller that asks meanwhile sees that there is no driver, or is seen
+            # here.
             self._driver = None
             if self.at == at and (is_served or not self._is_lent):
                 return True
@@ -250,7 +252,7 @@ class Source:
 class _Driver:
     """The other thread, for one source after another.
 
-    called: makes it look at once. begun, ended: what it has done for a source.
+    called: wakes it at once. begun, ended: it has taken a source's connections, or given them back.
     """
 
     def __init__(self) -> None:
@@ -277,10 +279,11 @@ class _Driver:
                     _parked.append(self)
 
     def _run(self) -> None:
-        # By itself, as who starts it may be interrupted.
+        # Set here, as the thread that starts this one may be interrupted.
         self._thread = threading.current_thread()
-        # What nothing is left to do for before the next item: a source, at what time. Sources are
-        # known by id() here, as nothing is to be kept of one that is closed: it may own a journal.
+        # The source, and its `at`, for which nothing is left to do before the next item. Sources
+        # are known by id() here, as a reference would keep a closed one alive: it may own a
+        # journal.
         served = (0, 0.0)
         rested = time.monotonic()
         while True:
@@ -321,7 +324,8 @@ class _Driver:
             return True
 
 
-# Those that have no source. To start a thread takes as long as to send a dozen messages.
+# Drivers without a source, for the next one: starting a thread takes as long as sending a dozen
+# messages.
 _parked: list[_Driver] = []
 _parking = threading.Lock()
 
@@ -334,7 +338,7 @@ def _hired(source: Source) -> _Driver:
             if driver.is_alive():
                 driver.source = source
                 return _parked.pop()
-            # Of the process that this one was forked from.
+            # It belongs to the process that this one was forked from.
             _parked.pop().wake.close()
     driver = _Driver()
     driver.source = source
@@ -343,12 +347,11 @@ def _hired(source: Source) -> _Driver:
 
 
 def in_thread(function: Callable[..., object], *arguments: object) -> threading.Thread:
-    """Start a thread that calls a function, and that a process at its end does not wait for. Raises
-    RuntimeError if none can be started."""
+    """Start a daemon thread that calls a function. Raises RuntimeError if none can be started."""
     try:
         thread = threading.Thread(target=function, name=THREAD, args=arguments, daemon=True)
     except RuntimeError:
-        # A subinterpreter has no such threads.
+        # Subinterpreters have no daemon threads.
         thread = threading.Thread(target=function, name=THREAD, args=arguments)
     thread.start()
     return thread

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 def local_hostname(sockets: Any = socket) -> str:
     """Return this host's full name for EHLO and HELO; an address literal if it has none, or one
-    that is no domain name: with letters outside ASCII, a space, a label of more than 63 (RFC 5321
-    sections 4.1.3 and 4.1.4).
+    that is not a valid domain name, for example with a space, letters outside ASCII, or a label of
+    more than 63 (RFC 5321 sections 4.1.3 and 4.1.4).
 
     Asks name servers, so it can take seconds. sockets: the socket module to ask through.
     """
     name = address = ""
-    # UnicodeError: names of hosts are looked up as IDNA has them, and it does not have all.
+    # UnicodeError: host names are looked up in IDNA form, which not all of them have.
     with contextlib.suppress(UnicodeError):
         name = sockets.getfqdn().rstrip(".")
     if "." in name and is_domain(name):

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 class Waiting(NamedTuple):
-    """what: follows "waiting for". since: by the monotonic clock. most: seconds that it may take,
-    None where that depends."""
+    """A wait. what: follows "waiting for". since: by the monotonic clock. most: seconds that it may
+    take, None if there is no fixed limit."""
 
     what: str
     since: float
@@ -25,8 +25,7 @@ class Waiting(NamedTuple):
 
 
 class Wait:
-    """The thing that a connection waits for, for another thread to look at: `now`, None for
-    nothing."""
+    """Shows other threads what a connection waits for: `now`, None for nothing."""
 
     __slots__ = ("now",)
 
@@ -34,11 +33,11 @@ class Wait:
         self.now: Waiting | None = None
 
     def begin(self, what: str, most: float | None = None) -> None:
-        """From now on this is waited for."""
+        """Note what is awaited from now on."""
         self.now = Waiting(what, time.monotonic(), most)
 
     def end(self) -> None:
-        """Nothing is waited for any more."""
+        """Note that nothing is awaited any more."""
         self.now = None
 
 

@@ -1,4 +1,4 @@
-"""Runs a pipeline over a socket object: TLS, systems without poll(), sockets of other makes.
+"""Runs a pipeline over a socket object: TLS, systems without poll(), third-party sockets.
 
 Reads while it writes, as the loop over a descriptor does (csrc/fdloop.c, for plain sockets).
 """
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 # By names of the module, see kernel.transaction.
 _, _WRITE, _READ = Want
 
-# One send(): a TLS record at most. Of several, the first ones would be answered while the others
-# still wait, and nobody would know that they had left.
+# One send() is at most one TLS record. Of several, the server could answer the first while the
+# others still wait, before send() reports any as sent.
 SEND_BYTES = 1 << 14
 
 # Seconds that a socket which can't be polled waits for bytes before it tries to send again.
 _SHORT_WAIT = 0.01
 
-# Seconds of one wait where there is no poll(). On Windows it does not end for Ctrl-C.
+# Seconds of one wait without poll(). On Windows Ctrl-C does not end it.
 _MOMENT = 0.25
 
 
@@ -76,13 +76,13 @@ def pump(
 def pump_together(
     pumps: Sequence[Pump], targets: Sequence[int], seconds: float, wake: Socket | None
 ) -> None:
-    """Runs several pumps until one of them has no more than its target of messages left or is lost,
-    for so many seconds, or until there is something to read from the socket `wake`, which must not
-    be blocking, unless it is None; with 0 seconds they do what they can without waiting. Time
-    between the runs is left out of the limits.
+    """Runs several pumps until one of them has at most its target of messages left or is lost,
+    until so many seconds have passed, or until the socket `wake` (non-blocking, or None) becomes
+    readable. With 0 seconds they do what they can without waiting. Time between the runs does not
+    count for the limits.
 
-    Raises what a signal handler raises. If that came while one of them read or wrote, the next run
-    finds it lost.
+    Raises what a signal handler raises. If that interrupts a read or a write, the next run counts
+    that connection as lost.
     """
     end = time.monotonic() + seconds
     for each in pumps:
@@ -132,7 +132,7 @@ def _poll(reading: Sequence[Socket], writing: Sequence[Socket], seconds: float) 
     poll = select.poll()
     for each in reading:
         poll.register(each, select.POLLIN | (select.POLLOUT if each in writing else 0))
-    # What has gone wrong is found by reading, too.
+    # Errors count, too: reading finds out what is wrong.
     found = {fd for fd, events in poll.poll(seconds * 1000) if events & ~select.POLLOUT}
     return [each for each in reading if each.fileno() in found]
 
@@ -187,7 +187,7 @@ class Pump:
         if self._is_busy:
             # The last one was interrupted, and nobody knows what it has sent, or has read.
             self._pipeline.lose(InterruptedError("interrupted"))
-        # What the server has said meanwhile, maybe unasked, is seen before more is written.
+        # Read what the server has sent meanwhile, maybe unasked, before writing more.
         self._must_read_first = self._pipeline.strict
         self._watch.shift(time.monotonic() - self._rested)
         self._is_blocking = self.sock.gettimeout() != 0
@@ -197,8 +197,8 @@ class Pump:
         self._rested = time.monotonic()
 
     def advance(self, *, alone: bool = False) -> float:
-        """Writes and reads once what can be without waiting; returns for how many seconds there is
-        nothing to do but to wait: 0 if there may be more, infinity if there is nothing at all.
+        """Writes and reads once, without waiting; returns how many seconds the connection may wait
+        now: 0 if there may be more to do, infinity if nothing is left to do.
 
         alone: wait() comes next, which reads.
         """
@@ -230,7 +230,7 @@ class Pump:
                 return 0
             if want and left <= 0:
                 if alone and not has_more:
-                    # This process may have been stopped: what came meanwhile is in time.
+                    # This process may have been stopped: what came meanwhile counts as in time.
                     return self._advance(want, alone=False)
                 raise TimeoutError(limits.NO_PROGRESS % self._watch.allowed_seconds)
             if self._owes_ack and self._can_acknowledge and want == _READ:
@@ -254,12 +254,12 @@ class Pump:
             _poll([self.sock], [self.sock], seconds)
 
     def has_pending(self) -> bool:
-        """Returns whether bytes are decrypted already, which the descriptor does not show."""
+        """Returns whether decrypted bytes are left to read, which polling does not show."""
         return bool(getattr(self.sock, "pending", int)())
 
     def is_over(self, target: int) -> bool:
-        """Returns whether the connection is lost, or has no more than so many messages left, if
-        that is not 0."""
+        """Returns whether the connection is lost, or has at most so many messages left, unless that
+        is 0."""
         pipeline = self._pipeline
         return pipeline.failure is not None or 0 < target >= len(pipeline)
 
@@ -267,18 +267,18 @@ class Pump:
         """Writes; returns whether any bytes could be written."""
         self._never_wait()
         data = self._pipeline.pull(SEND_BYTES)
-        # From here to wrote(), all of it counts as having left.
+        # From here to wrote(), all of it counts as sent.
         try:
             count: int = self.sock.send(data)
         except self._nothing:
             self._pipeline.wrote(0)
             return False
         except OSError as error:
-            # The system says by a number that nothing has left. A signal handler may have raised
-            # the one without, after all had.
+            # An error with an errno is the system's: nothing was sent. One without may come from a
+            # signal handler, after everything was sent.
             if error.errno is not None:
                 self._pipeline.wrote(0)
-            # What the server said before it closed tells more.
+            # What the server said before it closed tells more than this error.
             while self._read():
                 pass
             raise
@@ -307,8 +307,8 @@ class Pump:
         self._pipeline.receive()
 
     def _receive(self, seconds: float) -> None:
-        # By the one wait that every socket has: it costs less than to poll and to read then, and it
-        # is how green threads take turns.
+        # A recv() with a timeout works with every socket, costs less than polling and then reading,
+        # and lets other green threads run.
         self._is_busy = self._is_blocking = True
         try:
             self.sock.settimeout(seconds)
@@ -327,7 +327,7 @@ class Pump:
 
 @lru_cache(maxsize=1)
 def nothing_yet() -> tuple[type[OSError], ...]:
-    """Return what a socket that does not wait raises if it would have to."""
+    """Return the exceptions that a non-blocking socket raises if it would have to wait."""
     try:
         from ssl import SSLWantReadError, SSLWantWriteError
     except ImportError:

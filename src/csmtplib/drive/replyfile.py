@@ -1,8 +1,8 @@
 """Replies read from a socket, through a receive buffer of our own.
 
 A buffered file over the socket would hide what it has read ahead: bytes that a man in the middle
-put behind the answer to STARTTLS would pass for the server's first words inside TLS
-(CVE-2021-38371). Here they are seen.
+puts after the reply to STARTTLS would pass for the server's first reply inside TLS
+(CVE-2021-38371). This buffer shows them.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class ReplyFile(io.BufferedIOBase):
         """Returns the next reply: its code, or -1 if a line has none, and its joined text.
 
         The socket's timeout bounds each wait. A reply that has begun must be complete within that,
-        or the longest wait of RFC 5321's if that is longer, so that a server can't hold the caller
-        with one byte now and then. Raises EOFError if the stream ends first, TimeoutError,
+        or the longest wait of RFC 5321's if that is longer, so that a server can't hold up the
+        caller with one byte now and then. Raises EOFError if the stream ends first, TimeoutError,
         kernel.ReplyError, and whatever OSError the socket raises.
         """
         begun = None
@@ -65,7 +65,8 @@ class ReplyFile(io.BufferedIOBase):
             yield line
 
     def _wait(self, begun: float | None) -> float:
-        """Waits for more of a reply; returns when its first bytes came, given None before."""
+        """Waits for more of a reply; returns the time at which its first bytes came. begun: that
+        time, None until then."""
         if begun is not None:
             seconds = max(limits.TERMINATOR_SECONDS, self._sock.gettimeout() or 0.0)
             if time.monotonic() > begun + seconds:
@@ -100,7 +101,8 @@ class ReplyFile(io.BufferedIOBase):
         return self.buffer.take(len(self.buffer) if size < 0 else size)
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Returns `size` bytes, fewer if the stream ends before, or all that come until it does."""
+        """Returns `size` bytes, fewer if the stream ends first; without a size, all bytes up to the
+        end."""
         wanted = -1 if size is None else size
         parts: list[bytes] = []
         while wanted and (part := self.read1(wanted)):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # As long as systems take to give up on their own, and no longer.
 CONNECT_SECONDS = 120.0
 
-# How often whoever waits for the answer to a message is asked whether to wait on.
+# How often send() asks is_given_up() while it waits for the server.
 _ASKING_SECONDS = 0.1
 
 
@@ -75,8 +75,8 @@ def _context(
     keyfile: str | None,
     versions: tuple[object, ...],
 ) -> ssl.SSLContext:
-    """Return one context for all connections that are described alike, as sessions are resumed only
-    within one; another one if a file has changed."""
+    """Return the same context for all connections with the same settings, as TLS sessions are
+    resumed only within one; a new one if a file has changed."""
     context = ssl.create_default_context(cafile=cafile)
     if certfile is not None:
         context.load_cert_chain(certfile, keyfile)
@@ -87,7 +87,7 @@ def _context(
 
 
 def _version(file: str | None) -> object:
-    """Return a value that changes with a file; raises OSError if there is none."""
+    """Return a value that changes with a file; raise OSError if there is no such file."""
     if file is None:
         return None
     found = os.stat(file)
@@ -104,8 +104,8 @@ class Connection(Performer):
     """
 
     def __init__(self, server: Server, wait: Wait | None = None) -> None:
-        """Connect. wait: is told what is waited for. Raises OSError where that fails, and
-        ssl.SSLError for implicit TLS."""
+        """Connect. wait: shows what is waited for. Raises OSError if that fails (ssl.SSLError for
+        implicit TLS)."""
         super().__init__(None, wait)
         self._server = server
         self.features = Features()
@@ -138,11 +138,11 @@ class Connection(Performer):
 
     @property
     def is_open(self) -> bool:
-        """Whether the connection can be used on."""
+        """Whether the connection can still be used."""
         return self.sock is not None
 
     def close(self) -> None:
-        """Close the connection without a word to the server."""
+        """Close the connection without sending QUIT."""
         sock, self.sock = self.sock, None
         if sock is not None:
             tls.remember(sock)
@@ -182,9 +182,10 @@ class Connection(Performer):
     ) -> MessageResult:
         """Send a message; return its result. The connection is closed if it was lost.
 
-        is_given_up: asked several times a second whether to stop waiting for the server. Then the
-        message is in doubt if its end may have left, else deferred, and the connection is closed.
-        Raises what a signal handler raises; nobody knows then whether the message was sent.
+        is_given_up: called several times a second; returns whether to stop waiting for the server.
+        If so, the message is in doubt if its end may have been sent, else deferred, and the
+        connection is closed. Raises what a signal handler raises; it is then unknown whether the
+        message was sent.
         """
         with self._alone():
             return self._send_mail(mail, is_given_up)
@@ -198,7 +199,7 @@ class Connection(Performer):
         runnable = self.runnable(submission)
         results: list[MessageResult] = []
         try:
-            # Recipients that were too many for one transaction have another.
+            # Recipients that were too many for one transaction get another.
             while not results:
                 transactions.run_together([runnable], _ASKING_SECONDS)
                 if is_given_up is not None and is_given_up():
@@ -213,7 +214,7 @@ class Connection(Performer):
         return result
 
     def open_submission(self, max_in_flight: int, *, chunking: bool = True) -> Submission:
-        """Mail objects on their way over this connection, by the best mode that may be used."""
+        """Return a submission over this connection, in the best mode that may be used."""
         policy = self._policy
         mode = policy.best_mode(self.features.extensions, chunking=chunking)
         return Submission(
@@ -226,14 +227,15 @@ class Connection(Performer):
         )
 
     def runnable(self, submission: Submission) -> transactions.Connection:
-        """The connection, to be run together with others. Raises ConnectionLost if it is closed."""
+        """Return the connection as one to be run with others. Raises ConnectionLost if it is
+        closed."""
         sock = self._open_socket()
         allowed = limits.at_most(self._server.timeout)
         return transactions.Connection(submission.pipeline, self._buffer, sock, allowed)
 
     def peek_first(self, submission: Submission) -> None:
         """Read what the server has sent while nothing was in progress, without waiting. If it has
-        sent anything, or closed the connection, the pipeline has failed by that."""
+        sent anything, or closed the connection, the pipeline fails."""
         if self.sock is None:
             return
         try:

@@ -39,7 +39,7 @@ _LONGEST_SECONDS = 600.0
 @lru_cache(maxsize=1)
 def default_context() -> ssl.SSLContext:
     """Return the context that verifies servers by the system's authorities: one for the process, as
-    it takes long to load those."""
+    loading those takes long."""
     return ssl.create_default_context()
 
 
@@ -58,16 +58,16 @@ def wrap(context: ssl.SSLContext, sock: socket.socket, server_hostname: str | No
                 sock, server_hostname=server_hostname, session=kept.session
             )
         except OSError:
-            # Some servers stumble over a session that they don't know any more, or that has been
-            # resumed before. Once is enough.
+            # Some servers fail on a session that they have forgotten, or that was resumed before.
+            # After one such failure, resume none.
             _keep(place, None)
             raise
         if tls_sock.session_reused:
-            # It serves the next connection, too: to look at the session that the server offers
-            # for that takes as long as resuming it saves.
+            # The same session serves the next connection, too: reading the new one that the server
+            # offers takes as long as resuming saves.
             return tls_sock
     handshake = _verified(place, settings, tls_sock)
-    # Else another thread has changed the context, and nobody knows what was verified.
+    # Else another thread has changed the context, and it is unknown what was verified.
     if handshake is not None and settings == _settings(context):
         _handshakes[tls_sock] = handshake
     return tls_sock
@@ -107,7 +107,8 @@ class _Handshake:
         self.valid_until = valid_until
 
     def stands(self) -> bool:
-        """Return whether another handshake would find the same now, as far as time is concerned."""
+        """Return whether the result still holds: it is recent, and the certificates are valid
+        now."""
         is_recent = time.monotonic() - self.since < _LONGEST_SECONDS
         return is_recent and self.valid_from <= time.time() < self.valid_until
 
@@ -122,8 +123,8 @@ class _Kept:
         self.handshake = handshake
 
 
-# The one that was used longest ago is first. None: the server has broken off a handshake that was
-# to resume one, so all are full ones.
+# Least recently used first. None: the server has failed a handshake that was to resume a session,
+# so all are full ones.
 _sessions: OrderedDict[Place, _Kept | None] = OrderedDict()
 # A signal handler may connect, too.
 _lock = RLock()
@@ -136,8 +137,8 @@ def _place(
     context: ssl.SSLContext, sock: socket.socket, server_hostname: str | None
 ) -> Place | None:
     """Return the key of a session with this server; None if no session may be resumed."""
-    # Programs pass contexts of other makes, which may verify by themselves, and not know of
-    # sessions. Some put theirs in the place of the standard library's.
+    # Third-party contexts may verify by themselves, and not know of sessions. Some replace the
+    # standard library's class.
     if type(context) is not ssl.SSLContext or ssl.SSLContext.__module__ != "ssl":
         return None
     if context.verify_mode != ssl.CERT_REQUIRED:
@@ -179,9 +180,9 @@ def _keep(place: Place, kept: _Kept | None) -> None:
 def _verified(
     place: Place, settings: tuple[object, ...], tls_sock: ssl.SSLSocket
 ) -> _Handshake | None:
-    """Return the handshake that a socket has just had; None if its chain can't be looked at."""
+    """Return the handshake that a socket has just had; None if its chain can't be read."""
     try:
-        # The interface for it, since Python 3.13, gives bytes alone. PyPy has neither.
+        # The public method, since Python 3.13, returns only bytes. PyPy has neither.
         chain = tls_sock._sslobj.get_verified_chain()  # type: ignore[attr-defined]
         dates = [each.get_info() for each in chain]
         valid_from = max(ssl.cert_time_to_seconds(each["notBefore"]) for each in dates)
@@ -195,7 +196,7 @@ def _verified(
 
 
 class _Changes:
-    """A count of the changes of a context that it does not report itself."""
+    """Counts the changes to a context that can't be read from it."""
 
     __slots__ = ("__weakref__", "count")
 
@@ -207,7 +208,7 @@ _changes: WeakKeyDictionary[ssl.SSLContext, _Changes] = WeakKeyDictionary()
 
 
 def _settings(context: ssl.SSLContext) -> tuple[object, ...]:
-    """Return all that a context tells of itself, and how often it was changed otherwise."""
+    """Return the settings of a context that can be read, and how often others were changed."""
     readable, _ = _attributes()
     return (
         _watch(context).count,
@@ -219,8 +220,8 @@ def _settings(context: ssl.SSLContext) -> tuple[object, ...]:
 @lru_cache(maxsize=1)
 def _attributes() -> tuple[list[str], list[str]]:
     """Return the names of a context's settings that can be read, and of the methods that set
-    others: a certificate of the client, for example, which a server may ask for in a full handshake
-    alone."""
+    others: a client certificate, for example, which a server can only ask for in a full
+    handshake."""
     names = [name for name in dir(ssl.SSLContext) if not name.startswith("__")]
     readable = [name for name in names if hasattr(getattr(ssl.SSLContext, name), "__set__")]
     return readable, [name for name in names if name.startswith(("load_", "set_"))]
@@ -239,12 +240,12 @@ def _watch(context: ssl.SSLContext) -> _Changes:
 
 def _counted(context: ssl.SSLContext, name: str, changes: _Changes) -> Callable[..., Any]:
     method = getattr(ssl.SSLContext, name)
-    # A context that held itself would live until the garbage collector comes.
+    # A context that refers to itself would live until the garbage collector runs.
     context_ref = ref(context)
 
     @wraps(method)
     def change(*arguments: Any, **named: Any) -> Any:
-        # Before and behind it: a handshake in another thread may begin in between.
+        # Counted before and after: a handshake in another thread may begin in between.
         changes.count += 1
         try:
             return method(context_ref(), *arguments, **named)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..kernel import Content, Pipeline, ReplyBuffer
     from ..protocol.limits import Limits
 
-# There is no poll() on Windows: the pump serves there.
+# Windows has no poll(), so the pump runs there.
 _has_poll = hasattr(select, "poll")
 _has_fd_loop = kernel.implementation == "c" and _has_poll
 if _has_fd_loop:
@@ -41,18 +41,18 @@ def _original() -> frozenset[type]:
     return frozenset(classes)
 
 
-# As many connections as one run takes. select() on Windows has room for 512 sockets.
+# The most connections that one run takes. select() on Windows has room for 512 sockets.
 MOST_TOGETHER = 1000 if _has_poll else 500
 
-# As they are when this is imported. Where they had been patched by then (gevent, eventlet), or are
-# later, real sockets are of other classes, and how those wait is not ours to go around.
+# As they are when this is imported. If sockets were patched before (gevent, eventlet), or are
+# later, real ones have other classes, whose way of waiting must not be bypassed.
 ORIGINAL = _original()
 _PLAIN = ORIGINAL & {socket.socket}
 
 
 def prepare(sock: Any) -> None:
-    """Make the system send at once what is written: a group of commands, and a command behind
-    another, without waiting for acknowledgements."""
+    """Make the system send at once whatever is written, without waiting for the acknowledgement of
+    what was written before."""
     with contextlib.suppress(OSError, AttributeError):
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -73,10 +73,10 @@ def run(
     reply is in), the connection is lost, or so many seconds have passed, unless that is None.
     Returns the longest wait between two replies to one flight, in seconds.
 
-    before_content: is called when content that is held could leave, which then is released; what it
-    returns is sent in its place, unless it is None. The pipeline has the result of the run; its
-    `failure` if the socket fails. Raises what a signal handler or before_content raises; nobody
-    knows then what has been sent.
+    before_content: called when content that is held could be sent. Then the content is sent, or
+    what this returns instead, unless that is None. The pipeline has the result of the run, and a
+    `failure` if the socket fails. Raises what a signal handler or before_content raises; it is then
+    unknown what was sent.
     """
     if len(replies):
         pipeline.receive()
@@ -112,7 +112,7 @@ def _by_descriptor(pipeline: Pipeline, sock: socket.socket, allowed: Limits) -> 
 class Connection:
     """A connection that is run together with others: a pipeline over a connected socket.
 
-    target: how many messages may be left when a run comes back.
+    target: how many messages may be left when a run ends.
     """
 
     def __init__(
@@ -130,13 +130,13 @@ class Connection:
 def run_together(
     connections: Sequence[Connection], seconds: float, wake: socket.socket | None = None
 ) -> None:
-    """Runs several connections until one of them has no more messages left than its target (with 0:
-    and every reply is in) or is lost, for at most so many seconds, or until there is something to
-    read from `wake`, which must not be blocking, unless it is None. Time between the runs does not
-    count in the time limits.
+    """Runs several connections until one of them has at most its target of messages left (with 0:
+    and every reply is in) or is lost, until so many seconds have passed, or until the socket `wake`
+    (non-blocking, or None) becomes readable. Time between the runs does not count for the time
+    limits.
 
-    The pipelines have the results. Raises what a signal handler raises; nobody knows then what has
-    been sent.
+    The pipelines have the results. Raises what a signal handler raises; it is then unknown what was
+    sent.
     """
     by_fd = [each._by_fd for each in connections if each._by_fd is not None]
     targets = [each.target for each in connections]

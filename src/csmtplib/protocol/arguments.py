@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def refuse_type(name: str, value: object, wanted: str, advice: str = "") -> NoReturn:
-    """Raises TypeError: the value of the argument is not of the kind that is wanted."""
+    """Raises TypeError: the value of the argument has the wrong type."""
     raise TypeError(f"{name} must be {wanted}, not {_shown(value)}{advice}")
 
 
 def refuse_value(name: str, value: object, wanted: str) -> NoReturn:
-    """Raises ValueError: the argument has the right kind and a value that can't be."""
+    """Raises ValueError: the argument has the right type, but its value is not allowed."""
     raise ValueError(f"{name} must be {wanted}, not {_shown(value)}")
 
 
@@ -39,8 +39,8 @@ def check_flag(name: str, value: object) -> None:
 
 
 def check_count(name: str, value: object, *, least: int = 1, most: int = sys.maxsize) -> int:
-    """The whole number that the value is, as an int: whatever has __index__. Raises TypeError for
-    what is none, ValueError if it is out of range."""
+    """Returns the value as an int if it is a whole number (has __index__). Raises TypeError if it
+    is not, ValueError if it is out of range."""
     wanted = f"a whole number from {least} to {most}"
     if most == sys.maxsize:
         wanted = f"a whole number of at least {least}"
@@ -58,10 +58,9 @@ def check_count(name: str, value: object, *, least: int = 1, most: int = sys.max
 
 
 def check_real(name: str, value: object, wanted: str) -> float:
-    """The real number that the value is, as an int or a float: what others can do, such as
-    Fraction and NumPy's, differs from version to version. Raises TypeError for what is none, and
-    for a Decimal, with which floats can't be reckoned; ValueError for what is too large for a
-    float."""
+    """Returns a real number as an int or a float: what other types can do, such as Fraction and
+    NumPy's, differs from version to version. Raises TypeError for anything else, and for a Decimal,
+    which can't be mixed with floats; ValueError for what is too large for a float."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         refuse_type(name, value, wanted, _conversion(value, float))
     try:
@@ -72,8 +71,8 @@ def check_real(name: str, value: object, wanted: str) -> float:
 
 
 def check_seconds(name: str, value: object) -> float:
-    """The number of seconds that the value is. Raises TypeError or ValueError unless it is one
-    above 0."""
+    """Returns a number of seconds. Raises TypeError or ValueError unless it is finite and above
+    0."""
     wanted = "a number of seconds above 0"
     seconds = check_real(name, value, wanted)
     if not 0 < seconds < math.inf:
@@ -82,7 +81,8 @@ def check_seconds(name: str, value: object) -> float:
 
 
 def _conversion(value: object, kind: Callable[..., object]) -> str:
-    """The advice to convert a number of another type, unless that makes another number of it."""
+    """Returns the advice to convert a number of another type, unless that would change its
+    value."""
     if isinstance(value, bool) or not isinstance(value, numbers.Number):
         return ""
     try:
@@ -98,6 +98,6 @@ def _shown(value: object) -> str:
     try:
         text = repr(value)
     except Exception:
-        # Also an int can have too many digits for that.
+        # Even an int can have too many digits for repr().
         return f"this {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:60]}... ({type(value).__name__})"

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 class Exchange:
     """Step: send bytes (none for the greeting), then read one reply within so many seconds.
 
-    The answer is the Reply; ConnectionLost is thrown in if there is none. is_late: replies to
-    earlier commands may still come, so what was received is no surplus.
+    The result is the Reply; if there is none, ConnectionLost is thrown into the flow. is_late:
+    replies to earlier commands may still come, so what was received is no surplus.
     """
 
     data: bytes
@@ -39,7 +39,8 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class StartTLS:
-    """Step: encrypt the connection. More than the server's last reply is an attack."""
+    """Step: encrypt the connection. Anything received after the server's last reply is an
+    attack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ Flow: TypeAlias = Generator[Step, Reply, Result]
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Operation: send all of this. Each block has so many seconds to leave."""
+    """Operation: send all of this. Each block must be sent within so many seconds."""
 
     data: bytes
     seconds: float
@@ -65,10 +66,10 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Receive:
-    """Operation: wait for bytes. Answered by them, b"" at the end of the stream, None if there are
-    none in time.
+    """Operation: wait for bytes. The result is these bytes, b"" at the end of the stream, or None
+    if none come in time.
 
-    seconds: from now on; 0 to take what is there. None: until the deadline of the Receive before.
+    seconds: from now on; 0 to take what is there. None: until the deadline of the previous Receive.
     """
 
     seconds: float | None
@@ -86,7 +87,7 @@ class Wrap:
 Operation: TypeAlias = Send | Receive | Wrap | Close
 Operations: TypeAlias = Generator[Operation, bytes | None, Result]
 
-# The answer to a step that the server does not answer.
+# The result of a step that the server does not answer.
 _NO_REPLY = Reply(0, b"")
 
 # Commands around the messages.
@@ -97,14 +98,14 @@ class Dialogue:
     """One side of a connection outside of transactions.
 
     A reply has a deadline as a whole, and so has each block that is sent. Whatever goes wrong on
-    the wire closes the connection, and the flow is told by ConnectionLost.
+    the wire closes the connection, and throws ConnectionLost into the flow.
     """
 
     def __init__(
         self, replies: ReplyBuffer, timeout: float | None, server: Server | None = None
     ) -> None:
-        """replies: what the server sent and nobody has read. timeout: seconds, if RFC 5321 allows
-        more for a phase. server: to name it to a user who waits for it."""
+        """replies: the receive buffer. timeout: in seconds, for phases for which RFC 5321 allows
+        more. server: its name is shown while it is awaited."""
         self._replies = replies
         self._timeout = timeout
         self._server = server
@@ -121,8 +122,9 @@ class Dialogue:
     def operations(self, flow: Flow[Result]) -> Operations[Result]:
         """Run a flow; return its result, or raise what it raises.
 
-        The driver throws in the OSError of an operation that fails. After any other exception
-        within an operation it has to close the connection: nobody knows where the session is.
+        If an operation fails with an OSError, the driver throws it in. After any other exception
+        within an operation the driver must close the connection: the state of the session is
+        unknown.
         """
         try:
             step = next(flow)
@@ -198,6 +200,6 @@ def awaited(step: Exchange, server: Server) -> str:
         if server.tls is not TLS.IMPLICIT and server.unix_path is None:
             hint = f" (if it expects TLS from the start, write smtps://{server})"
         return f"the greeting of {server}{hint}"
-    # What follows AUTH is a secret, or an empty line, and has no verb.
+    # The lines after AUTH are secret or empty, and have no verb.
     verb = step.data.partition(b" ")[0].strip().decode("ascii", "replace")
     return f"the answer of {server} to {verb if verb in _VERBS else 'AUTH'}"

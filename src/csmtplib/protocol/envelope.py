@@ -1,7 +1,6 @@
 """The envelope of a message as command bytes: quoting, parameters, and the injection check.
 
-Every command with something of the caller's in it goes through `check_command`, and nothing else
-checks.
+Every command that contains input of the caller goes through `check_command`, the only such check.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ def quoteaddr(addrstring: str) -> str:
     ignored. Raises ValueError for another control character that the parser would drop, for "<"
     without ">", and for ">" with more after it, which the server would take for parameters.
     """
-    # Callers also pass lists of one, which parseaddr takes; it may be asked what those mean.
+    # Callers also pass lists of one address, which are left to parseaddr.
     if isinstance(addrstring, str) and kernel.is_plain_address(addrstring):
         return f"<{addrstring}>"
     address = _parsed_address(addrstring)
@@ -72,21 +71,22 @@ def quoteaddr(addrstring: str) -> str:
 def strict_path(address: str) -> str:
     """Return an address without a display name as a path: "<local@domain>", and "<>" for "".
 
-    Raises ValueError for what is no address, or what a server could read as another one.
+    Raises ValueError for anything that is not an address, or that a server could read as another
+    one.
     """
     if kernel.is_plain_address(address):
         return f"<{address}>"
     check_command(address)
     path = quoteaddr(address)
-    # Else the parser has left something out, or the server would read it otherwise.
+    # The parser has left something out, or the server would read it differently.
     if path[1:-1] not in address or _STRAY.search(_QUOTED.sub("", path[1:-1])):
         raise ValueError(f"{address!r} is no address: write user@domain")
     return path
 
 
 def mailbox_key(address: str) -> str:
-    """Return what all ways to write an address have in common: the case of the domain has no
-    meaning (RFC 5321 section 2.4), while that of the local part is up to its server."""
+    """Return the same key for all ways to write an address: the case of the domain does not matter
+    (RFC 5321 section 2.4), while that of the local part is up to its server."""
     local, at, domain = address.rpartition("@")
     return f"{local}{at}{domain.lower()}"
 
@@ -106,7 +106,7 @@ def _parsed_address(addrstring: str) -> str | None:
     return _parse(addrstring) if isinstance(addrstring, str) else parseaddr(addrstring)[1] or None
 
 
-# A parser in Python takes its time, and sendmail() asks twice: before the transaction, and in it.
+# The parser is slow, and sendmail() needs it twice: before the transaction, and in it.
 @lru_cache(maxsize=1024)
 def _parse(addrstring: str) -> str | None:
     display_name, address = parseaddr(addrstring)
@@ -117,8 +117,8 @@ def _parse(addrstring: str) -> str | None:
         unfolded = _FOLD.sub("", addrstring.strip(" \t\r\n"))
         check_command(unfolded.replace("\t", " ") if address in unfolded else unfolded)
     if addrstring.count("@") > display_name.count("@") + address.count("@"):
-        # Older parsers stop at what they don't understand: "a@b)c@d" would become a mail to a@b.
-        # That they take the first of several addresses is what their callers are used to.
+        # Older parsers stop at what they don't understand, so mail for "a@b)c@d" would go to a@b.
+        # But callers expect them to take the first of several addresses.
         behind = addrstring.rpartition(address)[2].lstrip() if address else "@"
         if behind and behind[0] not in ",;>":
             return None

@@ -1,9 +1,9 @@
 """The extensions of a server that may be used, and how far: those that it offers, that nobody has
-turned off, and that it has shown to work.
+turned off, and that have been seen to work.
 
 The environment variables CSMTPLIB_NO_PIPELINING and CSMTPLIB_NO_CHUNKING turn an extension off: for
 all servers if the value is "*", else for those whose names it lists, separated by commas. What a
-server shows is kept for as long as the process lasts, and serves all connections to it.
+server shows is kept as long as the process lasts, for all connections to it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _MOST_HOSTS = 4096
 
 
 class Host:
-    """One server, as far as this process knows it: how early commands may leave.
+    """One server, as far as this process knows it: how early commands may be sent.
 
     version: changes whenever something is learned. pace: whether it answers commands sooner one by
     one.
@@ -56,12 +56,12 @@ class Host:
         self.pace = Pace()
 
     def proof(self, mode: Mode) -> int:
-        """Return the last Step that the server has been seen to take in a mode."""
+        """Return the last Step that the server has been seen to handle in a mode."""
         return self._proofs[mode]
 
     def limit(self, mode: Mode) -> int:
         """Return the last Step that may be taken or tried in a mode."""
-        # Where commands that come together are too much, nothing is left of any mode.
+        # If the server can't handle commands that come together, no mode allows more than ALONE.
         return self._limits[mode] if self._limits[PIPELINING] else ALONE
 
     def learn(self, mode: Mode, pipeline: Pipeline) -> None:
@@ -114,7 +114,7 @@ class Policy:
         self._chunking = chunking
 
     def without_pipelining(self) -> Policy:
-        """Return this policy for somebody who does not want more than one command at a time."""
+        """Return this policy for a caller that wants one command at a time."""
         return Policy(self.host, pipelining=False, chunking=False)
 
     def mode_for_message(
@@ -122,7 +122,7 @@ class Policy:
     ) -> Mode:
         """Return the mode for one message to so many recipients."""
         mode = self.best_mode(offered, chunking=chunking)
-        # An LMTP server takes its time for each recipient, and is too near for that to matter.
+        # An LMTP server is usually local, and takes time for each recipient: the pace says nothing.
         if mode == SEQUENTIAL or lmtp:
             return mode
         if self.host.pace.is_sequential_due(recipients + ENVELOPE_COMMANDS):
@@ -130,16 +130,16 @@ class Policy:
         return mode
 
     def mode_for_stream(self, offered: Container[str], *, chunking: bool) -> Mode:
-        """Return the mode for many messages, one behind the other."""
+        """Return the mode for many messages, one after the other."""
         mode = self.best_mode(offered, chunking=chunking)
-        # A message to one recipient: with its content that is one more command, and one more wait.
+        # For one recipient, with the content as one more command.
         if mode == PIPELINING and self.host.pace.is_sequential_faster(2 + ENVELOPE_COMMANDS):
             return SEQUENTIAL
         return mode
 
     def best_mode(self, offered: Container[str], *, chunking: bool) -> Mode:
-        """Return the best mode of those that the server offers, by its extensions in lower case,
-        and that may be used with it."""
+        """Return the best mode that the server offers and that may be used. offered: its
+        extensions, in lower case."""
         if not self._pipelining or "pipelining" not in offered:
             return SEQUENTIAL
         host = self.host

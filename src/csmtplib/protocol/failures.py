@@ -44,8 +44,8 @@ def surplus_reply(replies: ReplyBuffer, *, allowed: bytes | None = None) -> str 
     """Describe what the server sent before the next command, if anything; None if the buffer is
     empty, or begins with the code that is allowed.
 
-    A client that goes on takes it for the answer to its next command, and each later reply for the
-    answer to the command before: a recipient that was refused then counts as accepted.
+    A client that went on would take it for the answer to its next command, and each later reply for
+    the answer to the command after its own: a refused recipient could count as accepted.
     """
     if not len(replies):
         return None

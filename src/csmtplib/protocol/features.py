@@ -9,7 +9,7 @@ from . import envelope
 
 # The name
 
-# With "_", which host names don't have and hosts do.
+# With "_", which RFC 5321 does not allow, but real hosts use.
 _LABEL = r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)"
 _DOMAIN = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}")
 _MOST_BYTES = 255
@@ -21,7 +21,7 @@ ADVICE = (
 
 
 def is_domain(name: str) -> bool:
-    """Return whether a name is a domain name as RFC 5321 section 4.1.2 has it, and no bare
+    """Return whether a name is a domain name as RFC 5321 section 4.1.2 has it, and not a bare IP
     address."""
     return (
         len(name) <= _MOST_BYTES

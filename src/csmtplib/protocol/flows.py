@@ -25,12 +25,12 @@ from .server_url import TLS, Server
 
 
 def open_session(server: Server, name: str) -> Flow[Features]:
-    """Greeting, EHLO, STARTTLS and AUTH, as the server's description asks; returns what it offers
-    then.
+    """Open a session as the server's description asks (greeting, EHLO, STARTTLS, AUTH); return what
+    the server then offers.
 
     Raises SMTPConnectError, SMTPHeloError, SMTPResponseException for a refused STARTTLS,
     SMTPNotSupportedError for what is required and not offered, SMTPAuthenticationError; and
-    ConnectionLost, NoGreeting if there was none.
+    ConnectionLost, or NoGreeting if there was no greeting.
     """
     try:
         greeting = yield Exchange(b"", limits.GREETING_SECONDS)
@@ -58,7 +58,7 @@ def open_session(server: Server, name: str) -> Flow[Features]:
 
 
 def hello(name: str, *, lmtp: bool) -> Flow[Features]:
-    """EHLO, then HELO if that is refused; LHLO alone for LMTP. Raises SMTPHeloError."""
+    """Send EHLO, then HELO if that is refused; LHLO alone for LMTP. Raises SMTPHeloError."""
     reply = yield Exchange(envelope.command(f"{'LHLO' if lmtp else 'EHLO'} {name}"))
     if reply.code == 250:
         return Features(parse_ehlo(reply.text))
@@ -71,7 +71,7 @@ def hello(name: str, *, lmtp: bool) -> Flow[Features]:
 
 
 def starttls(features: Features) -> Flow[None]:
-    """STARTTLS (RFC 3207). Raises SMTPNotSupportedError, SMTPResponseException."""
+    """Send STARTTLS and encrypt (RFC 3207). Raises SMTPNotSupportedError, SMTPResponseException."""
     if "starttls" not in features:
         raise SMTPNotSupportedError("TLS is required, and the server does not offer STARTTLS")
     reply = yield Exchange(b"STARTTLS\r\n")
@@ -81,7 +81,7 @@ def starttls(features: Features) -> Flow[None]:
 
 
 def login(features: Features, user: str, password: str, only: str | None = None) -> Flow[None]:
-    """AUTH (RFC 4954) by the best mechanism that the server offers, or by one alone.
+    """Authenticate (RFC 4954) by the best mechanism that the server offers, or by one alone.
 
     One mechanism is tried, once: a password that a strong one has kept secret must not be sent by a
     weak one. Raises SMTPNotSupportedError for no mechanism in common, SMTPAuthenticationError.
@@ -123,7 +123,7 @@ def login(features: Features, user: str, password: str, only: str | None = None)
 
 
 def farewell() -> Flow[None]:
-    """QUIT; whatever the server answers, the session is over."""
+    """Send QUIT; whatever the server answers, the session is over."""
     with contextlib.suppress(ConnectionLost):
         yield Exchange(b"QUIT\r\n", limits.QUIT_SECONDS)
     yield Close()

@@ -12,16 +12,16 @@ BODY_SECONDS = 180.0  # for one block of a body to leave
 TERMINATOR_SECONDS = 600.0
 PROBE_SECONDS = 1.0  # ours: for RSET behind the first message, in addition to the round trips
 EARLY_SECONDS = 30.0  # ours: for MAIL behind a message, when the reply to that is there
-# Both in addition to so many times the longest that the server has taken for any command.
+# Both in addition to this many times the server's slowest reply to a command so far.
 EARLY_ROUND_TRIPS = 10
 QUIT_SECONDS = 10.0  # ours: every message is completed by then, so there is little to wait for
 
 # Bytes of one line of a message, its CR LF not counted (RFC 5321 section 4.5.3.1.6).
 MESSAGE_LINE_BYTES = 998
 
-# Bytes of a line of a reply, and of a reply with all its lines, line ends counted. RFC 5321 has
-# 512 for a line and leaves replies open; the stdlib takes lines of this length, and a server that
-# needs more than that for a reply is not answering any more.
+# Bytes of a line of a reply, and of a reply with all its lines, line ends counted. RFC 5321 allows
+# 512 for a line and does not limit replies; the stdlib accepts lines of this length, and a server
+# that sends a longer reply is not answering any more.
 REPLY_LINE_BYTES = 8192
 REPLY_BYTES = 65536
 
@@ -40,12 +40,12 @@ SCRAM_ITERATIONS = range(4096, 10_000_001)
 MAX_IN_FLIGHT = 100
 IN_FLIGHT_BYTES = 8 << 20
 
-# Bytes from which on a message waits for the server to take its recipients: to send it in vain
-# costs more than to wait.
+# A message of more bytes waits for the server to accept its recipients: sending it in vain costs
+# more than waiting.
 LARGE_MESSAGE_BYTES = 1 << 18
 
 
-# What is said when they have passed.
+# The error when a time limit has passed.
 NO_PROGRESS = "the server sent no reply within %g s"
 
 
@@ -78,8 +78,8 @@ _EARLY_PHASES = (PROBE_SECONDS, EARLY_SECONDS)
 
 @lru_cache(maxsize=64)
 def at_least(timeout: float | None) -> Limits:
-    """Return RFC 5321's limits, for the timeout of a socket: that long without a byte is the
-    end, as in smtplib; with bytes now and then it is the RFC's limit, or the timeout if that is
+    """Return the limits for a socket with this timeout: that long without a byte ends the wait, as
+    in smtplib; while bytes come now and then, the limit is RFC 5321's, or the timeout if that is
     longer."""
     longest = timeout or 0.0
     return Limits((*(max(longest, each) for each in _PHASES), *_EARLY_PHASES), timeout)

@@ -1,4 +1,4 @@
-"""Mail objects: envelopes with their contents (RFC 5321 section 2.3.1), as callers have them."""
+"""Mail objects: envelopes with their contents (RFC 5321 section 2.3.1), as callers pass them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Item = TypeVar("Item")
 
 
 class Unsendable(ValueError):
-    """A message that can't be sent as it is. Nothing of it was."""
+    """A message that can't be sent as it is. Nothing of it was sent."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,8 @@ class DSN:
     """Delivery status notifications to ask for (RFC 3461), if the server offers DSN.
 
     ret: "FULL" or "HDRS", how much of the message a notification returns. envid: an identifier that
-    it names. notify: "NEVER", or some of "SUCCESS", "FAILURE", "DELAY". orcpt: the original address
-    of each recipient that had another one before. Raises TypeError and ValueError for what RFC 3461
-    does not have.
+    it quotes. notify: "NEVER", or some of "SUCCESS", "FAILURE", "DELAY". orcpt: maps recipients to
+    their original addresses. Raises TypeError and ValueError for what RFC 3461 does not allow.
     """
 
     ret: str | None = None
@@ -95,15 +94,15 @@ class DSN:
 
 
 def xtext(text: str) -> str:
-    """Return the text with what may not stand in a parameter as "+XX" (RFC 3461 section 4). Raises
-    ValueError for what is not ASCII."""
+    """Return the text with characters that a parameter can't contain as "+XX" (RFC 3461 section 4).
+    Raises ValueError if it is not ASCII."""
     if not text.isascii():
         raise ValueError(f"{text!r} is not ASCII, and can't stand in a parameter")
     return "".join(c if "!" <= c <= "~" and c not in "+=" else f"+{ord(c):02X}" for c in text)
 
 
 def _utf8_xtext(address: str) -> str:
-    """Return an address that is not ASCII as ORCPT has it, in ASCII (RFC 6533 section 3)."""
+    """Return a non-ASCII address in the ASCII form for ORCPT (RFC 6533 section 3)."""
     return "utf-8;" + "".join(
         c if "!" <= c <= "~" and c not in "+=\\" else f"\\x{{{ord(c):X}}}" for c in address
     )
@@ -115,7 +114,7 @@ class MailObject(NamedTuple):
     from_addr: the sender, "" for the null reverse-path. to_addrs: one address as a str, or several.
     msg: bytes; a str, which must be ASCII; an email.message.Message; or buffers that are sent one
     after the other, such as headers of its own and a body that many messages share. mail_options,
-    rcpt_options: ESMTP parameters, the server has to offer them. SIZE, BODY and SMTPUTF8 are added
+    rcpt_options: ESMTP parameters, which the server must offer. SIZE, BODY and SMTPUTF8 are added
     if they are needed and offered.
     """
 
@@ -131,13 +130,13 @@ _REST = ((), (), None)
 
 
 def mail_object(item: object) -> MailObject:
-    """Return an item as a mail object: one already, a tuple in its order, or an
-    email.message.Message, whose envelope its headers give, as in SMTP.send_message().
+    """Return an item as a mail object. It is one already, a tuple in its order, or an
+    email.message.Message, whose envelope comes from its headers, as in SMTP.send_message().
 
     Raises TypeError and ValueError for anything else.
     """
     if type(item) is tuple and len(item) == 3:
-        # Most are that, and this is how a named tuple makes itself.
+        # The usual case. This is how a named tuple creates itself.
         return tuple.__new__(MailObject, item + _REST)
     if type(item) is MailObject:
         return item
@@ -156,9 +155,8 @@ _ONE_MESSAGE = (MailObject, email.message.Message, str, bytes, bytearray, memory
 
 
 def iterator_of(argument: str, messages: Iterable[Item]) -> Iterator[Item]:
-    """Return an iterator over messages. Raises TypeError, which names the argument, for what is
-    not iterable, and for one message: many kinds of messages are iterable, too, but not over
-    messages."""
+    """Return an iterator over messages. Raises TypeError, which names the argument, for what is not
+    iterable, and for one message: many of these are iterable, too, but not over messages."""
     is_one = (
         isinstance(messages, _ONE_MESSAGE)
         or (isinstance(messages, tuple) and bool(messages) and isinstance(messages[0], str))
@@ -196,7 +194,7 @@ def recipients_of(to_addrs: object) -> list[str]:
 
 
 def check_parameters(mail: MailObject) -> None:
-    """Raise TypeError if the options of a mail object, or its DSN, are of another kind."""
+    """Raise TypeError if the options of a mail object, or its DSN, have the wrong type."""
     for name in ("mail_options", "rcpt_options"):
         options = getattr(mail, name)
         wanted = "a sequence of ESMTP parameters as str"
@@ -208,7 +206,7 @@ def check_parameters(mail: MailObject) -> None:
 
 
 def buffers_of(msg: Text, *, utf8: bool) -> Sequence[BytesLike] | bytes:
-    """Return the bytes of a message's content, cut anywhere.
+    """Return the bytes of a message's content, in any number of pieces.
 
     utf8: headers may be UTF-8. Raises TypeError for what is no content, UnicodeEncodeError for a
     str that is not ASCII, and what message.flatten() raises.

@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 
 # Whatever some part of the email package takes for the end of a line.
 _LINE_BREAK = re.compile("[\r\n\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
-# A line end that no folding white space follows ends the header; a lone CR or LF ends it for some.
+# A line end that no folding white space follows ends the header; a lone CR or LF ends it for some
+# parsers.
 _UNFOLDED_BREAK = re.compile(rb"\r\n(?![ \t])|\r(?!\n)|(?<!\r)\n")
 _NO_HEADER_NAME = re.compile("[\0- :\x7f]|^$")
-# A line that somebody may have meant for Bcc, whatever stands before its name.
+# A line that may have been meant as Bcc, whatever precedes the name.
 _BCC_LINE = re.compile(rb"(?:\A|(?<=[\r\n]))[^\w\r\n]*(?:Resent-)?Bcc[ \t]*:", re.IGNORECASE)
 # As in "undisclosed-recipients:;", which names nobody.
 EMPTY_GROUP = re.compile(r'[^:;@<>"]*:\s*;\s*')
 
-# Where a parser takes the rest of a header for text.
+# Defects after which the parser takes the rest of the header for body text.
 _CUT_SHORT = (
     email.errors.MissingHeaderBodySeparatorDefect,
     email.errors.FirstHeaderLineIsContinuationDefect,
 )
 
-# On Pythons without the check of its own that later ones make (CVE-2024-6923, CVE-2026-1299), the
-# error has the class that all of them have.
+# HeaderWriteError exists since Python checks headers itself (CVE-2024-6923, CVE-2026-1299).
 _HeaderError: type[Exception] = getattr(email.errors, "HeaderWriteError", ValueError)
 
 
@@ -95,7 +95,7 @@ def flatten(message: Message[Any, Any], *, utf8: bool) -> bytes:
         generator = email.generator.BytesGenerator(data, mangle_from_=False, policy=policy)
         generator.flatten(outgoing)
         flattened = data.getvalue()
-    # What the parser takes for text, it takes no Bcc from.
+    # A Bcc in what the parser took for body text is still there.
     if not outgoing.keys() or any(isinstance(each, _CUT_SHORT) for each in outgoing.defects):
         refuse_bcc(flattened)
     return flattened
@@ -118,7 +118,7 @@ def _refuse_header_injection(part: Message[Any, Any], policy: Any) -> None:
         if _NO_HEADER_NAME.search(name):
             raise _HeaderError(f"the header name {name!r} holds a character that ends it")
         if _LINE_BREAK.search(str(value)):
-            # Harmless where it is encoded or followed by white space, which only folding tells.
+            # Harmless if it is encoded or followed by white space, which only folding shows.
             folded: bytes = policy.fold_binary(name, value)
             if _UNFOLDED_BREAK.search(folded.removesuffix(b"\r\n")):
                 raise _HeaderError(f"the value of {name} holds an unfolded line break: {value!r}")

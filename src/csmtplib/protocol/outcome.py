@@ -40,7 +40,7 @@ class Reply(NamedTuple):
 
 @lru_cache(maxsize=256)
 def _enhanced(first_digit: int, word: bytes) -> str | None:
-    # A code of another class than the reply's is no code.
+    # If its first digit differs from the reply's, it is not an enhanced code.
     is_one = _ENHANCED.fullmatch(word) and word.startswith(b"%d" % first_digit)
     return word.decode() if is_one else None
 
@@ -48,7 +48,7 @@ def _enhanced(first_digit: int, word: bytes) -> str | None:
 class State(Enum):
     """The state of a message for a recipient.
 
-    In doubt: the whole message was sent and no answer came, so that the server may have it or not
+    In doubt: the whole message was sent and no reply came, so the server may or may not have it
     (RFC 1047). Whether to send it again is for a person to decide, never a default.
     """
 
@@ -92,7 +92,7 @@ def is_too_many_recipients(code: int, text: bytes) -> bool:
 def answered(
     recipient: str, reply: Reply, *, to_rcpt: bool = False, to_mail: bool = False
 ) -> Outcome:
-    """Return the outcome that a reply means. Too many recipients are no reason to give one up."""
+    """Return the outcome that a reply means. A recipient that is one too many is only deferred."""
     if is_success(reply.code):
         state = State.ACCEPTED
     elif reply.code >= 500 and not (to_rcpt and is_too_many_recipients(*reply)):

@@ -1,14 +1,14 @@
 """Whether a server answers commands sooner one by one than in a flight.
 
-A server that leaves Nagle's algorithm on and writes each reply by itself holds the second reply
+A server that leaves Nagle's algorithm on and writes each reply separately holds the second reply
 back until the first is acknowledged. If the client's system delays that and can't be told otherwise
 (drive/acks.py), or a proxy's does, each flight costs 40 to 200 ms. Commands that are sent one by
 one carry the acknowledgement of the reply before.
 
-It shows in the replies to flights, which come far apart again and again. The reason may also be
-that the server takes long for each recipient; so one transaction is then sent sequentially, and
-timed. If that is faster, it is done for the host as long as the process lasts; if not, the next try
-comes after twice as many flights.
+The symptom is that the replies to flights repeatedly come far apart. But the server may also take
+long for each recipient; so one transaction is then sent sequentially, and timed. If that is faster,
+the host gets sequential commands as long as the process lasts; if not, the next try comes after
+twice as many flights.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SUSPICIOUS_SECONDS = 0.03
 # Flights in a row whose replies come so far apart, before the first try.
 _PATIENCE = 2
 
-# How long sequential commands may take to be kept to, as a share of the wait that they save.
+# Sequential commands are kept if they take less than this share of the wait that they save.
 _SHARE = 0.8
 
 
@@ -40,19 +40,19 @@ class Pace:
     def _begin(self) -> None:
         """Counts flights from here on."""
         self._flights_left = self._patience
-        # How far apart the replies to flights come, which had up to so many commands.
+        # Of the slow flights: the shortest gap, and the most commands.
         self._wait = math.inf
         self._commands = 0
 
     def is_sequential_faster(self, commands: int) -> bool:
-        """Return whether sequential commands have shown to be faster with this host."""
+        """Return whether sequential commands have proved faster with this host."""
         return self._step is not None and self._is_faster(self._step, commands)
 
     def is_sequential_due(self, commands: int) -> bool:
         """Return whether so many commands are to be sent sequentially: because that is faster, or
         to see whether it is."""
         if self._step is None:
-            # A longer transaction than those that were slow can't be faster for being short.
+            # A transaction shorter than the slow ones could be faster just because it is short.
             return self._flights_left <= 0 and commands >= self._commands
         return self._is_faster(self._step, commands)
 

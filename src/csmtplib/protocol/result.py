@@ -1,4 +1,4 @@
-"""The results that senders give: of one message, and of many as they are asked for."""
+"""The result of one message, and a generator of results that warns if it is never used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..kernel.transaction import CONTENT, IN_DOUBT, MAIL, RCPT
 from .outcome import Outcome, Reply, State, answered
 
 if TYPE_CHECKING:
-    # Answers that are for one recipient alone, by its place in the transaction.
+    # Replies that are for one recipient alone, by its place in the transaction.
     Others: TypeAlias = dict[int, tuple[int, tuple[int, bytes]]]
 
     # One transaction: its recipients by index (None for all), stage, reply, those with an answer of
@@ -23,8 +23,8 @@ Item = TypeVar("Item")
 class Result:
     """The result of one message.
 
-    mail: as the caller handed it over. recipients: those of its envelope. error: why it could not
-    be sent as it is, None if it could; of such a message nothing was sent.
+    mail: as the caller handed it over. recipients: those of its envelope. error: why it can't be
+    sent as it is, in which case nothing of it was sent; None if it can.
     """
 
     __slots__ = ("_parts", "error", "mail", "recipients")
@@ -33,7 +33,7 @@ class Result:
         self.mail = mail
         self.recipients: Sequence[str] = ()
         self.error: Exception | None = None
-        # Of its transactions, to which the sender adds.
+        # One for each of its transactions; the sender adds them.
         self._parts: list[Part] = parts
 
     @property
@@ -59,8 +59,8 @@ class Result:
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
-        """An outcome for each recipient, in order; of a message whose recipients are unknown, one
-        for "", which has the error."""
+        """An outcome for each recipient, in order; if the recipients are unknown, one for "", with
+        the error."""
         if self.error is not None:
             reason = str(self.error) or type(self.error).__name__
             recipients = self.recipients or ("",)
@@ -116,12 +116,12 @@ class Lazy(Generator[Item, None, None]):
         return self._generator.throw(*error)
 
     def close(self) -> None:
-        """Ends it. One that has not begun is not going to, which is then on purpose."""
+        """Ends it. If it has not begun, that is on purpose, and there is no warning."""
         self._has_begun = True
         self._generator.close()
 
     def __del__(self) -> None:
-        # Where an interrupt came to __init__(), the caller has the interrupt, and no results.
+        # If an interrupt ended __init__(), the caller has that, and no results.
         if not getattr(self, "_has_begun", True):
             warnings.warn(
                 f"the results of {self._function} were never asked for, so nothing was sent: "

@@ -1,4 +1,4 @@
-"""AUTH (RFC 4954): challenges, as every face reads them, and the SASL mechanisms of the strict
+"""AUTH (RFC 4954): challenges, as all clients read them, and the SASL mechanisms of the strict
 flows (RFC 4422)."""
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def decode_challenge(text: bytes) -> bytes:
     """Return the challenge in the text of a 334 reply. Raises ValueError if it is not base64.
 
-    Ignores, like the stdlib, what stands between the base64 characters.
+    Like the stdlib, ignores other characters between the base64 ones.
     """
     try:
         challenge = base64.decodebytes(text)
@@ -75,7 +75,7 @@ class Mechanism:
     decode = staticmethod(decode_challenge)
 
     def check_complete(self) -> None:
-        """Raise AuthError if the server says 235 before the exchange has come to its end."""
+        """Raise AuthError if the server sends 235 before the exchange is complete."""
 
 
 class Plain(Mechanism):
@@ -144,7 +144,7 @@ class XOAuth2(Mechanism):
 
 class Scram(Mechanism):
     """SCRAM without channel binding (RFC 5802, RFC 7677): both sides prove that they know the
-    password, and neither tells it."""
+    password, and neither sends it."""
 
     def __init__(self, user: str, password: str, hash_name: str) -> None:
         self._hash = hash_name
@@ -222,8 +222,8 @@ def _scram_bytes(attributes: dict[str, str], name: str) -> bytes:
 
 
 def _saslprep(text: str) -> str:
-    """Return the text as SASLprep makes it comparable (RFC 4013); its rules on the order of
-    right-to-left characters and on unassigned ones are left to the server."""
+    """Return the text as prepared by SASLprep (RFC 4013); its rules on the order of right-to-left
+    characters and on unassigned ones are left to the server."""
     if text.isascii() and text.isprintable():
         return text
     # Rarely needed, and large.

@@ -32,8 +32,8 @@ class TLS(Enum):
 class Server:
     """A server, and all that is needed to open a session with it.
 
-    unix_path: of an LMTP socket; host and port are then not used. timeout: seconds, if RFC 5321
-    allows more for a phase. name: sent with EHLO, None for this host's. Raises TypeError and
+    unix_path: of an LMTP socket; host and port are then not used. timeout: in seconds, for phases
+    for which RFC 5321 allows more. name: sent with EHLO, None for this host's. Raises TypeError and
     ValueError, which name the argument.
     """
 
@@ -76,7 +76,7 @@ class Server:
             object.__setattr__(self, "timeout", check_seconds("timeout", self.timeout))
         check_kind("name", self.name, str, "the name for EHLO", optional=True)
         if self.name is not None and self.name.isascii():
-            # What would begin another command is called by its name.
+            # Here the error names a character that would begin another command.
             check_name("name", self.name, "EHLO")
         if self.name is not None and not _NAME.fullmatch(self.name):
             raise ValueError(f"the name {self.name!r} can't be sent with EHLO; {ADVICE}")
@@ -102,7 +102,7 @@ _SCHEMES = {
     "submission": (587, TLS.REQUIRED),
     "lmtp": (24, TLS.IF_OFFERED),
 }
-# The second half is for URLs without "//": there is no telling scheme from user but by name.
+# The second half is for URLs without "//": only the known names tell a scheme from a user there.
 _SCHEME_AND_USER = re.compile(
     rf"(?:[\w+]+:(?=//)|(?:{'|'.join(map(re.escape, _SCHEMES))}):)?/*[^:]*"
 )
@@ -174,8 +174,7 @@ def parse(url: str, environ: Mapping[str, str]) -> Server:
 
 
 def _is_host(host: str) -> bool:
-    """Return whether a host can be looked up by this name: else looking it up raises
-    UnicodeError."""
+    """Return whether this name can be looked up; otherwise the lookup raises UnicodeError."""
     try:
         return ":" in host or bool(host.encode("idna"))
     except UnicodeError:
@@ -183,7 +182,7 @@ def _is_host(host: str) -> bool:
 
 
 def _without_password(url: str) -> str:
-    """Return the URL as it may be shown, however it was mistyped."""
+    """Return the URL without its password, however it was mistyped."""
     userinfo, at, rest = url.rpartition("@")
     user = _SCHEME_AND_USER.match(userinfo)
     return f"{user[0] if user else ''}{at}{rest}"

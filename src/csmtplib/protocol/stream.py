@@ -1,5 +1,5 @@
-"""Many messages one behind the other over one connection, without I/O: when to take another one,
-when to send, what to wait for, and how to go on if the server does not stand what was tried."""
+"""Many messages one after the other over one connection, without I/O: when to take another one,
+when to send, what to wait for, and how to go on if the server can't handle what was tried."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .extension_policy import Policy
     from .features import Features
 
-# Seconds for which messages that come quickly wait for each other, to leave in one write.
+# Seconds for which messages that come quickly are gathered, to be sent in one write.
 _GATHER = 0.001
 
 NO_MORE_MESSAGES = (
@@ -33,7 +33,7 @@ class Stream:
 
     A driver adds messages to the `submission` while wants_message(), runs its pipeline when
     must_send() and to the target(), and takes the results(). When submission.must_renew, it
-    performs renewal(). It is done when is_over.
+    performs renewal(). It stops when is_done or is_over.
 
     has_more: whether the source may have another message; the driver sets it.
     """
@@ -78,13 +78,12 @@ class Stream:
         return bool(
             is_slow
             or pipeline.proof == ALONE
-            # Where they come quickly, they leave together, if they may.
+            # If messages come quickly, they are sent together, if that is allowed.
             or (waited > _GATHER and pipeline.want() & Want.WRITE)
         )
 
     def target(self) -> int:
-        """Return how many messages may be left when a run comes back; 0: all replies are awaited,
-        too."""
+        """Return how many messages may be left when a run ends; 0: all replies are awaited, too."""
         if not self.has_more or self.submission.is_over:
             return 0
         # Half of the window stays in progress while the other is filled again.
@@ -102,7 +101,7 @@ class Stream:
         return self.submission.is_over and not len(self.submission)
 
     def renewal(self, hello: Callable[[], bytes]) -> Flow[None]:
-        """Go on with what the server can do, after it has shown that it can't do more.
+        """Go on with what the server can handle, after it has failed at more.
 
         hello: returns the EHLO command. If the server has not answered a command, it may have lost
         it, or be late. The answer to EHLO differs from that to any other command by its list of
@@ -113,7 +112,7 @@ class Stream:
             try:
                 reply = yield Exchange(hello(), is_late=True)
                 if not _lists_extensions(*reply):
-                    # The late one. There is at most one.
+                    # That was the late one. There is at most one.
                     reply = yield Exchange(b"")
             except ConnectionLost:
                 submission.abandon()

@@ -32,8 +32,8 @@ from .result import Result
 if TYPE_CHECKING:
     from .result import Others, Part
 
-    # A transaction in the pipeline: whose it is, if it is for all recipients, or with those that it
-    # is for by index.
+    # A transaction in the pipeline: its message and, unless it is for all recipients, their
+    # indices.
     _Tag: TypeAlias = "_Message | tuple[_Message, Sequence[int]]"
 
 Item = TypeVar("Item")
@@ -53,7 +53,7 @@ def popped(items: deque[Item], count: int) -> Iterator[Item]:
 class _Message:
     """A message in progress.
 
-    parts: of the result. waiting: transactions without a result, and whether there may be more.
+    parts: of the result. waiting: transactions without a result, plus 1 while there may be more.
     """
 
     __slots__ = ("commands", "content", "parts", "result", "waiting")
@@ -67,12 +67,12 @@ class _Message:
     content: kernel.Content
 
     def prepare(self, mail: MailObject, offer: _Offer, dots: bool) -> None:
-        """Encode a mail object for a server; after that nothing about it can be wrong on this side.
+        """Encode a mail object for a server, and check everything that can be checked on this side.
 
         Raises Unsendable for control characters in the envelope, NUL and lines of more than 998
-        bytes in the message, and one that is larger than the server takes; SMTPNotSupportedError
-        for addresses that need SMTPUTF8 if the server lacks it; and what mail_object.buffers_of()
-        raises.
+        bytes in the message, and a message that is larger than the server accepts;
+        SMTPNotSupportedError for addresses that need SMTPUTF8 if the server lacks it; and what
+        mail_object.buffers_of() raises.
         """
         from_addr, to_addrs, msg, mail_options, rcpt_options, dsn = mail
         # Most messages are for one recipient.
@@ -111,8 +111,8 @@ class _Message:
             raise Unsendable(str(error)) from error
 
     def give_up(self, fault: str) -> None:
-        """Nobody knows what became of it, except for recipients that have accepted it."""
-        # Of what is known, half may be missing.
+        """Count the message as in doubt, except for recipients for which it was accepted."""
+        # The parts may be incomplete, so every recipient is in doubt at first.
         self.parts.insert(0, (None, IN_DOUBT, None, {}, fault))
         doubtful = [
             index
@@ -126,7 +126,7 @@ class _Message:
 class Submission:
     """Mail objects in progress over one connection.
 
-    A face adds some while has_room(), has a driver run `pipeline`, and takes the results(). What
+    Its owner adds some while has_room(), has a driver run `pipeline`, and takes the results(). What
     the pipeline shows of the server is passed on to `host`, and so to its other connections.
     """
 
@@ -142,8 +142,8 @@ class Submission:
         audit: Callable[[bytes], object] | None = None,
         can_renew: bool = False,
     ) -> None:
-        """audit: is called with each command before it is sent; add() raises what it raises.
-        can_renew: the face looks at must_renew and acts on it."""
+        """audit: called with each command before it is sent; add() raises what it raises.
+        can_renew: the owner looks at must_renew and acts on it."""
         self._audit = audit
         self._replies = replies
         self._lmtp = lmtp
@@ -155,7 +155,7 @@ class Submission:
         self._max_in_flight = max_in_flight
         self._transactions_left = features.limit("MAILMAX")
         self._messages: deque[_Message] = deque()
-        # Whether the connection was lost by a step that the server turned out not to stand.
+        # Whether the connection was lost because the server could not handle a step.
         self.is_step_to_blame = False
 
     def _begin(self, mode: Mode) -> None:
@@ -216,14 +216,14 @@ class Submission:
 
     @property
     def is_outdated(self) -> bool:
-        """Whether the server does not stand what the mode is for: another mode is better, for which
-        another pipeline is needed."""
+        """Whether the server can't handle what the mode is for: another mode is better, which needs
+        another pipeline."""
         return self.mode == CHUNKING and self._limit < NEXT
 
     @property
     def must_renew(self) -> bool:
-        """Whether nothing more is to be expected of this pipeline, and another one could go on with
-        renew(): the connection is sound, or would be if what the server may still say was read."""
+        """Whether this pipeline has come to its end, and renew() could go on with another: the
+        connection is sound, or will be once a reply that may be late is read."""
         if not self._can_renew:
             return False
         return self.is_lost_in_a_try or (
@@ -232,14 +232,14 @@ class Submission:
 
     @property
     def is_lost_in_a_try(self) -> bool:
-        """Whether the server has not answered what was sent behind the end of a message to see
-        whether it would. All messages up to there have their results."""
+        """Whether the server has not answered the RSET that was sent behind a message as a test.
+        All messages up to there have their results."""
         failure = self.pipeline.failure
         return isinstance(failure, TimeoutError) and self.pipeline.phase() == Phase.PROBE
 
     def renew(self, mode: Mode) -> None:
         """Go on with another pipeline on the same connection: nothing is in progress there, and
-        nothing is to be read."""
+        nothing is left to read."""
         was_dotted = self._dots
         self._begin(mode)
         left_over, self._left_over = self._left_over, []
@@ -252,7 +252,7 @@ class Submission:
             message.waiting -= 1
 
     def abandon(self) -> None:
-        """Count what renew() would send as lost with the connection."""
+        """Report what renew() would send as lost with the connection."""
         fault = describe(self.pipeline.failure)
         left_over, self._left_over = self._left_over, []
         for tag in left_over:
@@ -267,8 +267,8 @@ class Submission:
         return self._transactions_left == 0 or self.pipeline.failure is not None
 
     def add(self, item: object) -> Result:
-        """Take a message on; return its result, which is complete when results() yields it. It also
-        says what is wrong with a message that can't be sent."""
+        """Add a message; return its result, which is complete when results() yields it. If the
+        message can't be sent, the result says why."""
         message = _Message()
         message.parts = []
         message.result = result = Result(item, message.parts)
@@ -278,7 +278,7 @@ class Submission:
             mail = item if type(item) is MailObject else mail_object(item)
             message.prepare(mail, self._offer, self._dots)
         except Exception as error:
-            # Whatever it is, the other messages have nothing to do with it.
+            # Whatever it is, it must not affect the other messages.
             result.error = error
         else:
             groups = (
@@ -345,7 +345,7 @@ class Submission:
 
     def give_up(self, error: Exception) -> None:
         """Lose the pipeline after an exception at any moment, such as Ctrl-C; results() then yields
-        the result of every message. A message with which this was busy just then is in doubt."""
+        the result of every message. A message that was being handled just then is in doubt."""
         self.pipeline.lose(error)
         self._collect()
         # Those before it are complete, and keep their results.
@@ -355,11 +355,11 @@ class Submission:
     def _send_to_the_rest(
         self, message: _Message, indices: Sequence[int] | None, stage: int, others: Others
     ) -> None:
-        """Send the message again to those that were too many for one transaction."""
+        """Send the message again to recipients that were too many for one transaction."""
         refused = [place for place, (its_stage, _) in others.items() if its_stage == RCPT]
         count = len(message.result.recipients) if indices is None else len(indices)
         too_many = [each for each in refused if is_too_many_recipients(*others[each][1])]
-        # Where none was accepted, there is no reason why the next try should fare better.
+        # If none was accepted, the next try would do no better.
         if not too_many or len(refused) == count or stage == MAIL or self.is_over:
             return
         self._push(message, too_many if indices is None else [indices[each] for each in too_many])
@@ -442,8 +442,8 @@ def _looked_at(
 
 
 def _groups(recipients: Sequence[str], offer: _Offer) -> Sequence[Sequence[int] | None]:
-    """Return which recipients go into one transaction, by index, as the server's limits have it
-    (RFC 9422, RCPTMAX and RCPTDOMAINMAX); None for all of them."""
+    """Return the recipients of each transaction, by index, within the server's limits (RFC 9422,
+    RCPTMAX and RCPTDOMAINMAX); None stands for all of them."""
     most = offer.rcpt_max or len(recipients)
     most_domains = offer.domain_max or len(recipients)
     if len(recipients) <= min(most, most_domains):

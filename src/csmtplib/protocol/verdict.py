@@ -53,12 +53,12 @@ class Verdict:
         self.replies: Refusals | None = None
 
     def refuse_sender(self, reply: Reply, from_addr: str) -> None:
-        """MAIL was refused."""
+        """Note that MAIL was refused."""
         self.error = SMTPSenderRefused(*reply, from_addr)
         self._end_after(reply[0])
 
     def refuse_recipient(self, recipient: str, reply: Reply) -> bool:
-        """RCPT was refused; return whether the server closes the session by that."""
+        """Note that RCPT was refused; return whether the server thereby closes the session."""
         self.refused[recipient] = reply
         if reply[0] != 421:
             return False
@@ -67,13 +67,13 @@ class Verdict:
         return True
 
     def refuse_all(self) -> None:
-        """No recipient was accepted."""
+        """Note that no recipient was accepted."""
         self.error = SMTPRecipientsRefused(self.refused)
         self.ending = RESET
 
     def refuse_message(self, error: SMTPDataError) -> None:
-        """DATA was refused, or the content."""
-        # Also for a refused DATA, after which the stdlib sends no RSET, or stays open after 421.
+        """Note that DATA or the content was refused."""
+        # Unlike the stdlib, reset (or close after 421) also if DATA itself is refused.
         self.error = error
         self._end_after(error.smtp_code)
 
@@ -81,7 +81,7 @@ class Verdict:
         self.ending = CLOSE if code == 421 else RESET
 
     def answer_content(self, replies: Refusals) -> None:
-        """Replies to the content, one for each recipient that was accepted (LMTP)."""
+        """Note the replies to the content, one for each recipient that was accepted (LMTP)."""
         self.replies = replies
         reply = reply_for_all(replies)
         if reply[0] != 250:
@@ -134,7 +134,7 @@ def _judge_failure(
     *,
     lmtp: bool,
 ) -> None:
-    """The connection was lost before the message was answered."""
+    """Judge a transaction whose connection was lost before the message was answered."""
     others = completed[3]
     if isinstance(failure, SessionClosed) and len(verdict.refused) < len(others):
         # LMTP, between two replies to the content: 421 stands for those that are missing.
@@ -149,7 +149,7 @@ def _judge_failure(
     elif verdict.refused:
         verdict.error = SMTPRecipientsRefused(verdict.refused)
     else:
-        # Sent before the transaction: the answer to its first command, in the stdlib.
+        # 421 came before the transaction: in the stdlib it answers the first command.
         verdict.error = SMTPSenderRefused(*failure.reply, from_addr)
 
 
@@ -174,8 +174,7 @@ def keep_reply(replies: Refusals, recipient: str, reply: Reply) -> None:
 
 
 def reply_for_all(replies: Refusals) -> Reply:
-    """Return the reply that stands for those for all recipients: 250 if anybody has the
-    message."""
+    """Return the reply that stands for those of all recipients: 250 if anybody has the message."""
     answers = replies.values()
     return next((each for each in answers if each[0] == 250), next(iter(answers)))
 
