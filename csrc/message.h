@@ -8,7 +8,7 @@
 
 /* How many commands may be sent before the reply to the first of them. */
 typedef enum {
-    CSMTP_SEQUENTIAL,  /* one */
+    CSMTP_SEQUENTIAL, /* one */
     CSMTP_PIPELINING, /* MAIL, RCPT and DATA; those of the next message follow the content */
     CSMTP_CHUNKING    /* whole transactions, with BDAT */
 } csmtp_mode;

@@ -66,11 +66,11 @@ typedef struct {
     bool held;              /* content that the server has asked for waits to be released */
     size_t large;           /* content of more bytes waits for the replies to RCPT */
 
-    csmtp_message *first;     /* of all: first those completed but not dropped, then the others */
+    csmtp_message *first;      /* of all: first those completed but not dropped, then the others */
     csmtp_message *incomplete; /* the first of the others */
     csmtp_message *unsent;
-    csmtp_message *current;   /* the one being sent; NULL between two */
-    csmtp_message *retry;     /* the first that is not completed, if it is sent again */
+    csmtp_message *current;    /* the one being sent; NULL between two */
+    csmtp_message *retry;      /* the first that is not completed, if it is sent again */
     csmtp_message *last;
     size_t count;             /* messages that are not completed */
     size_t byte_count;        /* of their contents */

@@ -16,7 +16,7 @@
 
 /* How early a command may be sent. A host proves each step before more depends on it. */
 typedef enum {
-    CSMTP_ALONE, /* after every reply */
+    CSMTP_ALONE,      /* after every reply */
     CSMTP_FLIGHT,     /* with the other commands of its envelope */
     CSMTP_WHOLE,      /* with its whole transaction (BDAT) */
     CSMTP_NEXT        /* behind the end of the message before it */

@@ -21,7 +21,7 @@ LMTP_PORT = 2003
 
 
 class DirectInLMTP(Direct):
-    """The same steps without LMTP's methods; they note what those would."""
+    """Steps without LMTP's methods, if none is overridden; they note the recipients as those do."""
 
     _connection: LMTP
 
