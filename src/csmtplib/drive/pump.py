@@ -171,16 +171,21 @@ class Pump:
         """Runs this one alone; see pump()."""
         end = math.inf if seconds is None else time.monotonic() + seconds
         self.begin()
+        left = 0.0
         while not self.is_over(target):
-            left = self.advance(alone=True)
-            if left == math.inf:
-                return
+            if left > 0 and self._pipeline.want() == _READ:
+                # It has just read, and has nothing to write: it waits on.
+                self._acknowledge()
+            else:
+                left = self.advance(alone=True)
+                if left == math.inf:
+                    return
             if left > 0:
                 if seconds is not None:
                     left = min(left, end - time.monotonic())
                     if left <= 0:
                         return
-                self.wait(left)
+                left = self.wait(left)
 
     def begin(self) -> None:
         """Begins a run; the time since the last one does not count."""
@@ -233,10 +238,8 @@ class Pump:
                     # This process may have been stopped: what came meanwhile counts as in time.
                     return self._advance(want, alone=False)
                 raise TimeoutError(limits.NO_PROGRESS % self._watch.allowed_seconds)
-            if self._owes_ack and self._can_acknowledge and want == _READ:
-                # A server that leaves Nagle's algorithm on waits for it with the next reply.
-                self._can_acknowledge = acks.acknowledge(self.sock)
-                self._owes_ack = False
+            if want == _READ:
+                self._acknowledge()
             return left
         except EOFError:
             pipeline.end_of_stream()
@@ -244,14 +247,22 @@ class Pump:
             pipeline.lose(error)
         return 0
 
-    def wait(self, seconds: float) -> None:
-        """Waits until there is more to do, at most for so many seconds."""
+    def _acknowledge(self) -> None:
+        if self._owes_ack and self._can_acknowledge:
+            # A server that leaves Nagle's algorithm on waits for it with the next reply.
+            self._can_acknowledge = acks.acknowledge(self.sock)
+            self._owes_ack = False
+
+    def wait(self, seconds: float) -> float:
+        """Waits until there is more to do, at most for so many seconds. If it has read, returns the
+        seconds that are left for more; else 0."""
         if not self.wants_to_write:
-            self._receive(seconds if hasattr(select, "poll") else min(seconds, _MOMENT))
-        elif not self.can_poll:
+            return self._receive(seconds if hasattr(select, "poll") else min(seconds, _MOMENT))
+        if not self.can_poll:
             self._receive(min(seconds, _SHORT_WAIT))
         elif not self.has_pending():
             _poll([self.sock], [self.sock], seconds)
+        return 0.0
 
     def has_pending(self) -> bool:
         """Returns whether decrypted bytes are left to read, which polling does not show."""
@@ -306,9 +317,10 @@ class Pump:
         self._replies.feed(data)
         self._pipeline.receive()
 
-    def _receive(self, seconds: float) -> None:
+    def _receive(self, seconds: float) -> float:
         # A recv() with a timeout works with every socket, costs less than polling and then reading,
         # and lets other green threads run.
+        left = 0.0
         self._is_busy = self._is_blocking = True
         try:
             self.sock.settimeout(seconds)
@@ -320,9 +332,10 @@ class Pump:
         except OSError as error:
             self._pipeline.lose(error)
         else:
-            self._watch.note(time.monotonic(), False, True)
+            left = self._watch.note(time.monotonic(), False, True)
             self._owes_ack = True
         self._is_busy = False
+        return left
 
 
 @lru_cache(maxsize=1)
