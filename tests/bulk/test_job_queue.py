@@ -388,7 +388,7 @@ def test_what_is_no_message_is_told_and_the_others_are_sent(stand: Make) -> None
         (each.key, each.recipient, each.state, each.attempts) for each in one.recorder.deliveries
     ]
     assert told == [(2, "", State.REJECTED, 0), ("nobody", "", State.REJECTED, 0)]
-    assert one.recorder.deliveries[1].text == "the message has no recipient"
+    assert one.recorder.deliveries[1].text == "the message has no recipients"
     assert (one.status.taken, one.status.rejected, one.status.queued) == (4, 2, 2)
     assert keys(one.send()) == [0, 1]
 

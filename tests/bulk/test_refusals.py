@@ -224,7 +224,7 @@ def test_other_refusals_are_said() -> None:
     server = server_url.parse("smtp://mx.test:25", {})
     error = held("554 5.7.1 blocked").refusal(server)
     assert not error.needs_login
-    assert "554 5.7.1 blocked; every message would meet that" in str(error)
+    assert "554 5.7.1 blocked; it would refuse every message this way" in str(error)
     alike = all_alike(outcome("550 5.7.1 Relaying denied", to_mail=False), server)
     assert (alike.rejected, alike.needs_login, alike.smtp_code) == (50, False, 550)
     assert "the first 50 results are the same refusal by mx.test:25: 550 5.7.1" in str(alike)

@@ -138,7 +138,7 @@ def test_those_refused_together_do_not_come_back_together(
         ({"longest": math.inf}, "longest is inf seconds"),
         ({"give_up": -1.0}, "give_up is -1 seconds; it must be 0 or more"),
         ({"give_up": math.nan}, "give_up is nan seconds"),
-        ({"jitter": -0.1}, "jitter is -0.1; it is a share, from 0 to 1"),
+        ({"jitter": -0.1}, "jitter is -0.1; it must be a fraction from 0 to 1"),
         ({"jitter": 1.1}, "jitter is 1.1"),
     ],
 )
@@ -156,5 +156,5 @@ def test_arguments_of_another_kind(name: str, value: Any) -> None:
 
 
 def test_what_was_never_tried() -> None:
-    with pytest.raises(ValueError, match="only what was tried is tried again"):
+    with pytest.raises(ValueError, match="it must be 1 or more"):
         Retry().next(0, 0.0, 0.0, "a")

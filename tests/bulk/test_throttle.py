@@ -64,7 +64,7 @@ def test_text_that_is_no_rate(text: str) -> None:
     ("count", "seconds"), [(0, 1), (-1, 1), (1, 0), (1, -1), (math.inf, 1), (1, math.nan)]
 )
 def test_rate_of_nothing(count: float, seconds: float) -> None:
-    with pytest.raises(ValueError, match="both must be more than 0"):
+    with pytest.raises(ValueError, match="both must be above 0"):
         Rate(count, seconds)
 
 
@@ -93,7 +93,7 @@ def test_what_is_no_text_of_a_rate(text: Any) -> None:
 
 @pytest.mark.parametrize(("count", "seconds"), [(5e-324, 1e9), (1e300, 1e-300)])
 def test_rate_beyond_what_floats_hold(count: float, seconds: float) -> None:
-    with pytest.raises(ValueError, match="out of all bounds"):
+    with pytest.raises(ValueError, match="out of range"):
         Rate(count, seconds)
 
 
@@ -247,7 +247,7 @@ def test_a_clock_that_jumps_back_neither_gives_nor_takes(
 
 @pytest.mark.parametrize("burst", [0.0, 0.99, -1.0, math.inf, math.nan])
 def test_burst_that_is_none(burst: float) -> None:
-    with pytest.raises(ValueError, match="nothing leaves a bucket that holds no token"):
+    with pytest.raises(ValueError, match="it must be 1 or more"):
         TokenBucket(Rate(1), burst)
 
 
@@ -380,8 +380,8 @@ def test_a_domain_has_one_rate_however_it_is_written() -> None:
     ("domains", "message"),
     [
         ({"bücher.test": Rate(1), "XN--bcher-kva.test": Rate(2)}, "has two rates"),
-        ({"a@x.test": Rate(1)}, "is no domain"),
-        ({"": Rate(1)}, "is no domain"),
+        ({"a@x.test": Rate(1)}, "is not a domain"),
+        ({"": Rate(1)}, "is not a domain"),
     ],
 )
 def test_domains_that_make_no_sense(domains: dict[str, Rate], message: str) -> None:

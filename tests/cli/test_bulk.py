@@ -859,7 +859,7 @@ def test_a_run_that_is_refused_from_some_message_on(cli: Command, tmp_path: Path
         done = cli("bulk", "--server", server.url, "--journal", "j", *arguments)
     assert done.code == 69
     assert "stopped: " in done.err
-    assert "550 5.7.1 quota exceeded; every message would meet that" in done.err
+    assert "550 5.7.1 quota exceeded; it would refuse every message this way" in done.err
     assert "100 accepted, 0 rejected, 0 deferred, 0 in doubt, 200 not sent" in done.err
     assert "to send the rest: csmtplib resume j" in done.err
 

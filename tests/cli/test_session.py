@@ -226,7 +226,7 @@ def test_an_unreachable_server(cli: Command) -> None:
         ("smtp://127.0.0.1?cafile=letter.txt", "--server: cafile=letter.txt: not valid PEM files"),
         ("smtp://127.0.0.1?colour=blue", "is no option"),
         ("smtp://ann@127.0.0.1", "CSMTPLIB_PASSWORD_FILE"),
-        ("smtp://a..b", "--server smtp://a..b: a..b is no name or address of a host"),
+        ("smtp://a..b", "--server smtp://a..b: a..b is not a host name or an address"),
         ("smtp://mx.test?name=höst", "the name 'höst' can't be sent with EHLO; give a domain"),
     ],
 )

@@ -216,7 +216,7 @@ def test_progress(tmp_path: Path, options: list[str]) -> None:
         written = on_terminal(*options, "--server", url(server), box, cwd=tmp_path)
     assert "| 0/299 [" in written
     # A line of its own, and no bar left at the end.
-    assert f"\rcsmtplib: {box}#1: the message holds a NUL" in written
+    assert f"\rcsmtplib: {box}#1: the message contains a NUL" in written
     assert written.split("\r")[-2].startswith("csmtplib: 298 messages to ")
 
 

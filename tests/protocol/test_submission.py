@@ -612,7 +612,7 @@ def test_repr_of_results() -> None:
     session = Session(PIPELINING, host)
     good, bad, odd = session.send(("a@x", ["b@x", "c@x"], b""), ("a@x", "b@x", b"\0"), None)
     assert repr(good) == "<Result accepted b@x (250 queued); rejected c@x (550 no)>"
-    assert repr(bad).startswith("<Result rejected b@x (the message holds a NUL byte")
+    assert repr(bad).startswith("<Result rejected b@x (the message contains a NUL byte")
     assert repr(odd).startswith("<Result rejected (a message is a tuple")
     assert odd.recipients == ()
     assert [(each.recipient, each.state) for each in odd.outcomes] == [("", REJECTED)]

@@ -299,7 +299,7 @@ class Journal:
         except (sqlite3.Error, OverflowError, UnicodeError) as error:
             self._refusal = (
                 f"the journal {self._path} failed ({error}): nothing may be sent without it; "
-                "when that is put right, resume the campaign"
+                "correct that, then resume the campaign"
             )
             raise JournalError(self._refusal) from error
 

@@ -102,7 +102,7 @@ class Held(NamedTuple):
     def refusal(self, server: Server) -> RunRefused:
         """Return the error for the case that every message would meet this refusal."""
         reply = self.reply
-        why = "every message would meet that"
+        why = "it would refuse every message this way"
         if self.subject is Subject.LOGIN:
             why = "it requires a login, and the server URL names no user"
             if server.user is not None:

@@ -50,7 +50,7 @@ class Retry:
         if not 0 <= self.give_up < math.inf:
             raise ValueError(f"give_up is {self.give_up:g} seconds; it must be 0 or more")
         if not 0 <= self.jitter <= 1:
-            raise ValueError(f"jitter is {self.jitter:g}; it is a share, from 0 to 1")
+            raise ValueError(f"jitter is {self.jitter:g}; it must be a fraction from 0 to 1")
 
     def next(
         self, attempts: int, first_attempt: float, now: float, token: str | int
@@ -62,7 +62,7 @@ class Retry:
         was no attempt.
         """
         if attempts < 1:
-            raise ValueError(f"attempts is {attempts}; only what was tried is tried again")
+            raise ValueError(f"attempts is {attempts}; it must be 1 or more")
         last = first_attempt + self.give_up
         if now >= last:
             return None

@@ -153,7 +153,7 @@ class BulkSender:
             # A single step: two threads can't both do it, and `finally` sees whether it was done,
             # wherever an interrupt comes.
             if self.__dict__.setdefault("_run", mark) is not mark:
-                raise RuntimeError("one send() at a time: make another BulkSender")
+                raise RuntimeError("send() is already running: use another BulkSender")
             self.status = Status()
             recorder = self._recorder()
             run = self._new_run(recorder)

@@ -43,10 +43,10 @@ class Rate:
         object.__setattr__(self, "seconds", check_real("seconds", self.seconds, "a number"))
         if not (_is_positive(self.count) and _is_positive(self.seconds)):
             raise ValueError(
-                f"{self.count:g} in {self.seconds:g} seconds is no rate: both must be more than 0"
+                f"{self.count:g} in {self.seconds:g} seconds is not a rate: both must be above 0"
             )
         if not _is_positive(self.per_second):
-            raise ValueError(f"{self.count:g} in {self.seconds:g} seconds is out of all bounds")
+            raise ValueError(f"{self.count:g} in {self.seconds:g} seconds is out of range")
 
     @classmethod
     def parse(cls, text: str) -> Rate:
@@ -90,7 +90,7 @@ class TokenBucket:
         if burst is None:
             burst = 1.0 + rate.per_second * _LATE_SECONDS
         if not 1 <= burst < math.inf:
-            raise ValueError(f"burst is {burst:g}; nothing leaves a bucket that holds no token")
+            raise ValueError(f"burst is {burst:g}; it must be 1 or more")
         self._burst = float(burst)
         self._tokens = self._burst
         self._last = -math.inf
@@ -180,7 +180,7 @@ class Throttle:
 
     def _name(self, domain: str, rate: Rate) -> None:
         if "@" in domain or not domain:
-            raise ValueError(f"{domain!r} is no domain: write what follows the @ of an address")
+            raise ValueError(f"{domain!r} is not a domain: write what follows the @ of an address")
         name = domain_of(f"@{domain}")
         if name in self._named:
             raise ValueError(f"the domain {domain} has two rates")

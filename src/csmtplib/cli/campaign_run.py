@@ -223,7 +223,7 @@ class CampaignRun:
             self._reported += 1
             self._display.say(line)
             if self._reported == _MAX_REPORTED:
-                self._display.say("further ones are only counted; --verbose prints every result")
+                self._display.say("more failures are only counted; --verbose prints every result")
 
     def _give_up_stdout(self, error: OSError) -> None:
         self._sender.stop(f"standard output: {error.strerror or error}")

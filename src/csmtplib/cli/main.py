@@ -22,7 +22,7 @@ COMMANDS = {
     "resume": "continue a campaign that was stopped or killed",
     "report": "show the results of a campaign",
     "run": "run a Python program with csmtplib in place of smtplib",
-    "completion": "print the completion of these commands for a shell",
+    "completion": "print a shell completion script",
 }
 
 _PROGRAM = "run"

@@ -73,9 +73,9 @@ servers
   smtps://HOST           port 465, TLS from the start
   lmtp://HOST            port 24, STARTTLS if the server offers it
   lmtp+unix:/PATH        a Unix socket
-  sink:DIRECTORY         the embedded server, for the time of the run. It files
-                         each message once in the Maildir DIRECTORY, with LF
-                         at the end of each line and no other change.
+  sink:DIRECTORY         an embedded server that runs during the command. It
+                         files each message once in the Maildir DIRECTORY, with
+                         LF at the end of each line and no other change.
 
   HOST may be followed by :PORT, and by ?option=value&option=value: cafile,
   certfile, keyfile (PEM files), verify=no (accept any certificate; otherwise

@@ -288,7 +288,9 @@ def tls_context(
         raise RuntimeError("No SSL support included in this Python")
     if context is not None:
         if keyfile is not None or certfile is not None:
-            raise ValueError("context can't be given beside keyfile or certfile: load them into it")
+            raise ValueError(
+                "context can't be combined with keyfile or certfile: load them into it"
+            )
         return context
     make: Callable[..., ssl.SSLContext] = public.ssl._create_stdlib_context
     return make(certfile=certfile, keyfile=keyfile)

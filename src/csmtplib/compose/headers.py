@@ -39,7 +39,7 @@ def structured(name: str, value: str) -> bytes:
     non-ASCII text, control characters and values that can't be folded."""
     value = _clean(value)
     if not value.isascii():
-        raise ValueError("only ASCII is allowed there")
+        raise ValueError("only ASCII is allowed in this field")
     return _folded(name, value)
 
 

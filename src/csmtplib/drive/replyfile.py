@@ -70,7 +70,7 @@ class ReplyFile(io.BufferedIOBase):
         if begun is not None:
             seconds = max(limits.TERMINATOR_SECONDS, self._sock.gettimeout() or 0.0)
             if time.monotonic() > begun + seconds:
-                raise TimeoutError(f"the reply did not come to its end within {seconds:g} s")
+                raise TimeoutError(f"the reply was not complete within {seconds:g} s")
             # Its next line may be waiting for that.
             acks.acknowledge(self._sock)
         # As _receive(), without a call for each reply.

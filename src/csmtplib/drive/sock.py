@@ -171,7 +171,7 @@ class Connection(Performer):
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         if not self._in_use.acquire(blocking=False):
-            raise RuntimeError("two threads use one connection: give each its own")
+            raise RuntimeError("two threads use one connection: give each thread its own")
         try:
             yield
         finally:

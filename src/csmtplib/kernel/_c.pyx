@@ -38,7 +38,7 @@ cdef class ReplyBuffer:
         csmtp_receive_free(&self._receive)
 
     cdef int raise_in_use(self) except -1:
-        raise RuntimeError("two threads use one connection: give each its own")
+        raise RuntimeError("two threads use one connection: give each thread its own")
 
     def __len__(self):
         self.acquire()

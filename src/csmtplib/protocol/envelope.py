@@ -62,9 +62,9 @@ def quoteaddr(addrstring: str) -> str:
         return f"<{address}>"
     text = addrstring.strip()
     if text.startswith("<") and not text.endswith(">"):
-        raise ValueError(f"the address {addrstring!r} opens with '<' and lacks its '>'")
+        raise ValueError(f"the address {addrstring!r} has a '<' without a '>'")
     if re.search(r">\s", text):
-        raise ValueError(f"the address {addrstring!r} has something behind its '>'")
+        raise ValueError(f"the address {addrstring!r} has text after its '>'")
     return addrstring if text.startswith("<") else f"<{addrstring}>"
 
 

@@ -110,7 +110,7 @@ def login(features: Features, user: str, password: str, only: str | None = None)
             answer = mechanism.answer(mechanism.decode(reply.text))
             reply = yield Exchange(base64.b64encode(answer) + b"\r\n")
         if reply.code == 334:
-            raise sasl.AuthError("challenges without end")
+            raise sasl.AuthError("too many challenges")
         if reply.code == 235:
             mechanism.check_complete()
             return

@@ -97,7 +97,7 @@ def xtext(text: str) -> str:
     """Return the text with characters that a parameter can't contain as "+XX" (RFC 3461 section 4).
     Raises ValueError if it is not ASCII."""
     if not text.isascii():
-        raise ValueError(f"{text!r} is not ASCII, and can't stand in a parameter")
+        raise ValueError(f"{text!r} is not ASCII, so it can't be used in a parameter")
     return "".join(c if "!" <= c <= "~" and c not in "+=" else f"+{ord(c):02X}" for c in text)
 
 
@@ -189,7 +189,7 @@ def recipients_of(to_addrs: object) -> list[str]:
         if not isinstance(each, str):
             refuse_type("to_addrs", each, wanted)
     if not recipients:
-        raise Unsendable("the message has no recipient")
+        raise Unsendable("the message has no recipients")
     return recipients
 
 

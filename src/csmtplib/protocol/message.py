@@ -116,7 +116,7 @@ def refuse_bcc(message: bytes) -> None:
 def _refuse_header_injection(part: Message[Any, Any], policy: Any) -> None:
     for name, value in part.raw_items():
         if _NO_HEADER_NAME.search(name):
-            raise _HeaderError(f"the header name {name!r} holds a character that ends it")
+            raise _HeaderError(f"the header name {name!r} contains a character that ends it")
         if _LINE_BREAK.search(str(value)):
             # Harmless if it is encoded or followed by white space, which only folding shows.
             folded: bytes = policy.fold_binary(name, value)

@@ -25,9 +25,9 @@ def decode_challenge(text: bytes) -> bytes:
     try:
         challenge = base64.decodebytes(text)
     except binascii.Error as error:
-        raise ValueError(f"a challenge that is no base64: {text!r}") from error
+        raise ValueError(f"a challenge that is not base64: {text!r}") from error
     if text and not challenge:
-        raise ValueError(f"a challenge that is no base64: {text!r}")
+        raise ValueError(f"a challenge that is not base64: {text!r}")
     return challenge
 
 
@@ -205,7 +205,7 @@ def _scram_attributes(message: bytes) -> dict[str, str]:
     try:
         fields = message.decode().split(",")
     except UnicodeDecodeError as error:
-        raise AuthError(f"a SCRAM message that is no UTF-8: {message!r}") from error
+        raise AuthError(f"a SCRAM message that is not UTF-8: {message!r}") from error
     if any(field[1:2] != "=" for field in fields):
         raise AuthError(f"a malformed SCRAM message: {message!r}")
     return {field[0]: field[2:] for field in fields}

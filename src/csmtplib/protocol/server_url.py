@@ -161,7 +161,7 @@ def parse(url: str, environ: Mapping[str, str]) -> Server:
 
     host = unquote(parts.hostname)
     if not _is_host(host):
-        raise ServerURLError(f"{shown}: {host} is no name or address of a host")
+        raise ServerURLError(f"{shown}: {host} is not a host name or an address")
     default_port, tls = _SCHEMES[parts.scheme]
     return Server(
         host=host,
@@ -193,7 +193,7 @@ def _credentials(
 ) -> dict[str, Any]:
     if not user:
         if password:
-            raise ServerURLError(f"{shown}: there is a password and no user")
+            raise ServerURLError(f"{shown}: there is a password but no user")
         return {}
     try:
         user = unquote(user, errors="strict")
@@ -204,7 +204,7 @@ def _credentials(
         file = environ.get("CSMTPLIB_PASSWORD_FILE")
         if not file:
             raise ServerURLError(
-                f"{shown}: there is a user and no password; name a file that holds it in "
+                f"{shown}: there is a user but no password; name a file that contains it in "
                 "CSMTPLIB_PASSWORD_FILE, or write user:password@"
             )
         password = _password_in(file)

@@ -94,7 +94,7 @@ class _Message:
         buffers = buffers_of(msg, utf8=utf8)
         self.content = content = kernel.Content(buffers, dots)
         if content.has_nul:
-            raise Unsendable("the message holds a NUL byte, which SMTP does not carry")
+            raise Unsendable("the message contains a NUL byte, which SMTP does not allow")
         if content.longest_line > limits.MESSAGE_LINE_BYTES:
             raise Unsendable(
                 f"line {_first_long_line(buffers)} of the message is longer than "
