@@ -22,7 +22,7 @@ from csmtplib.kernel.transaction import Mode
 from csmtplib.protocol.outcome import State
 from csmtplib.protocol.result import Result
 
-from ..drive.test_background import our_threads, until
+from ..drive.test_background import no_thread_left, our_threads, until
 from ..interrupting import interrupt
 from ..protocol.serving import Host
 from ..requirements import needs_signals
@@ -47,8 +47,8 @@ __all__ = ["nothing_learned"]
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Iterator[None]:
-    yield
-    assert until(lambda: not our_threads())
+    with no_thread_left():
+        yield
 
 
 class Counted:

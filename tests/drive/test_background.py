@@ -29,14 +29,26 @@ QUICK = 100
 
 
 def our_threads() -> list[threading.Thread]:
-    # An interrupt in the midst of Thread.start() may leave one that waits to begin for ever.
-    threads = [each for each in threading.enumerate() if each.is_alive()]
-    return [each for each in threads if each.name == background.THREAD]
+    threads = [each for each in threading.enumerate() if each.name == background.THREAD]
+    return [each for each in threads if each not in _of_other_tests]
 
 
-def until(condition: Callable[[], object]) -> bool:
+# An interrupt in the middle of Thread.start() may leave one for ever.
+_of_other_tests: set[threading.Thread] = set()
+
+
+@contextlib.contextmanager
+def no_thread_left() -> Iterator[None]:
+    """Fails if the block leaves a thread of ours."""
+    until(lambda: not our_threads(), seconds=2)
+    _of_other_tests.update(our_threads())
+    yield
+    assert until(lambda: not our_threads())
+
+
+def until(condition: Callable[[], object], seconds: float = DEADLINE) -> bool:
     """Whether it comes to be so."""
-    deadline = time.monotonic() + DEADLINE
+    deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             return False
@@ -46,9 +58,8 @@ def until(condition: Callable[[], object]) -> bool:
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Iterator[None]:
-    assert until(lambda: not our_threads())
-    yield
-    assert until(lambda: not our_threads())
+    with no_thread_left():
+        yield
 
 
 @pytest.fixture(params=[False, True], ids=["gil", "no-gil"])
