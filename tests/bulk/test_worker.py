@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import threading
 from collections.abc import Callable
@@ -47,6 +48,18 @@ def test_closing_waits_for_the_calls_that_there_are() -> None:
     worker.close()
     assert len(done) == 5
     Worker(lambda: None, lambda: None).close()
+
+
+def test_without_closing_the_thread_ends_with_the_worker() -> None:
+    """An interrupt may come before close(), or in it."""
+    worker = Worker(lambda: None, lambda: None)
+    worker.call().wait()
+    thread = worker._thread
+    assert thread is not None
+    del worker
+    gc.collect()
+    thread.join(DEADLINE)
+    assert not thread.is_alive()
 
 
 def ends(function: Callable[[], object]) -> bool:

@@ -5,6 +5,7 @@ Iterables wait for what the server has; where nobody sends meanwhile, that never
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from csmtplib.kernel.transaction import Mode
 from csmtplib.protocol.outcome import State
 from csmtplib.protocol.result import Result
 
-from ..drive.test_background import no_thread_left, our_threads, until
+from ..drive.test_background import our_threads, until
 from ..interrupting import interrupt
 from ..protocol.serving import Host
 from ..requirements import needs_signals
@@ -47,8 +48,10 @@ __all__ = ["nothing_learned"]
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Iterator[None]:
-    with no_thread_left():
-        yield
+    # What an interrupt has left of a run, in another test, ends when it is collected.
+    gc.collect()
+    yield
+    assert until(lambda: not our_threads())
 
 
 class Counted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import os
 import random
@@ -29,26 +30,14 @@ QUICK = 100
 
 
 def our_threads() -> list[threading.Thread]:
-    threads = [each for each in threading.enumerate() if each.name == background.THREAD]
-    return [each for each in threads if each not in _of_other_tests]
+    # An interrupt in the middle of Thread.start() may leave one that never begins.
+    threads = [each for each in threading.enumerate() if each.is_alive()]
+    return [each for each in threads if each.name == background.THREAD]
 
 
-# An interrupt in the middle of Thread.start() may leave one for ever.
-_of_other_tests: set[threading.Thread] = set()
-
-
-@contextlib.contextmanager
-def no_thread_left() -> Iterator[None]:
-    """Fails if the block leaves a thread of ours."""
-    until(lambda: not our_threads(), seconds=2)
-    _of_other_tests.update(our_threads())
-    yield
-    assert until(lambda: not our_threads())
-
-
-def until(condition: Callable[[], object], seconds: float = DEADLINE) -> bool:
+def until(condition: Callable[[], object]) -> bool:
     """Whether it comes to be so."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + DEADLINE
     while not condition():
         if time.monotonic() > deadline:
             return False
@@ -58,8 +47,10 @@ def until(condition: Callable[[], object], seconds: float = DEADLINE) -> bool:
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Iterator[None]:
-    with no_thread_left():
-        yield
+    gc.collect()
+    assert until(lambda: not our_threads())
+    yield
+    assert until(lambda: not our_threads())
 
 
 @pytest.fixture(params=[False, True], ids=["gil", "no-gil"])

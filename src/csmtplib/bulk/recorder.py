@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from ..drive.background import Signal, in_thread
@@ -265,17 +266,20 @@ class Worker:
     """A thread that calls a function, one call after another.
 
     An exception such as KeyboardInterrupt may come at any bytecode of the thread that uses it; see
-    Signal.
+    Signal. If it prevents close(), the thread ends once nobody refers to the worker.
     """
 
     def __init__(self, function: Callable[[], object], wake: Callable[[], object]) -> None:
         """wake: is called, in the thread, after each call."""
-        self._function = function
-        self._wake = wake
-        self._calls: deque[Call] = deque()
+        # The thread refers to these, and not to the worker. None in place of a call ends it.
+        self._calls: deque[Call | None] = deque()
         self._some = Signal()
+        self._run = partial(_make_calls, self._calls, self._some, function, wake)
         self._thread: threading.Thread | None = None
-        self._is_closed = False
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError):  # an interrupt left __init__ unfinished
+            self._ask_to_end()
 
     def call(self) -> Call:
         """Call the function in the thread, perhaps even if an exception interrupts this."""
@@ -289,28 +293,34 @@ class Worker:
 
     def close(self) -> None:
         """End the thread, after the calls that it has."""
-        self._is_closed = True
-        self._some.set()
+        self._ask_to_end()
         if self._thread is not None:
             self._thread.join()
 
-    def _run(self) -> None:
-        while True:
-            self._some.wait()
-            is_closed = self._is_closed
-            with contextlib.suppress(IndexError):
-                while True:
-                    self._make(self._calls.popleft())
-            if is_closed:
-                # So that a second thread ends, too.
-                self._some.set()
-                return
+    def _ask_to_end(self) -> None:
+        self._calls.append(None)
+        self._some.set()
 
-    def _make(self, call: Call) -> None:
-        try:
-            self._function()
-        except BaseException as error:
-            call.error = error
-        call.is_done = True
-        call.ended.set()
-        self._wake()
+
+def _make_calls(
+    calls: deque[Call | None],
+    some: Signal,
+    function: Callable[[], object],
+    wake: Callable[[], object],
+) -> None:
+    """Make the calls of a worker in this thread, until None comes in place of one."""
+    while True:
+        some.wait()
+        with contextlib.suppress(IndexError):
+            while (call := calls.popleft()) is not None:
+                try:
+                    function()
+                except BaseException as error:
+                    call.error = error
+                call.is_done = True
+                call.ended.set()
+                wake()
+            # So that a second thread ends, too.
+            calls.append(None)
+            some.set()
+            return
