@@ -31,8 +31,7 @@ class DirectInLMTP(Direct):
 
     def rcpt(self, recipient: str) -> Reply:
         reply = super().rcpt(recipient)
-        if is_taken(reply[0]):
-            self._connection._accepted.append(recipient)
+        self._connection._note_recipient(recipient, reply)
         return reply
 
     def _reply_to_content(self, content: bytes) -> Reply:
@@ -97,10 +96,13 @@ class LMTP(SMTP):
 
     def rcpt(self, recip: str, options: Sequence[str] = ()) -> Reply:
         """Sends RCPT, as in SMTP."""
-        code, text = super().rcpt(recip, options)
-        if is_taken(code):
-            self._accepted.append(recip)
-        return code, text
+        reply = super().rcpt(recip, options)
+        self._note_recipient(recip, reply)
+        return reply
+
+    def _note_recipient(self, recipient: str, reply: Reply) -> None:
+        if is_taken(reply[0]):
+            self._accepted.append(recipient)
 
     def _reply_to_message(self) -> Reply:
         # One reply per recipient, which the stdlib does not know: it takes the second for the next

@@ -41,7 +41,8 @@ class Verdict:
 
     refused: the recipients that were refused, each with the reply. error: what sendmail() raises,
     None if it returns `refused`. ending: what has to be done first. replies: what the server
-    answered to the content for each recipient (LMTP); None in SMTP.
+    answered to the content for each recipient (LMTP); None in SMTP, and if LMTP has kept them
+    already, one by one.
     """
 
     __slots__ = ("ending", "error", "refused", "replies")
