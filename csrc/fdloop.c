@@ -207,10 +207,14 @@ static csmtp_run_status advance(csmtp_connection *connection, size_t receive_byt
     connection->limit = next_limit(watch, pipeline, *time, has_written, has_read);
     bool has_peeked = connection->peek_first;
     connection->peek_first = false;
-    if (is_done(connection))
-        return CSMTP_RUN_DONE;
-    want = csmtp_pipeline_want(pipeline);
     connection->owes_ack = has_read || (connection->owes_ack && !has_written);
+    want = csmtp_pipeline_want(pipeline);
+    if (is_done(connection)) {
+        /* Nobody knows when the next run comes, nor whether it writes anything. */
+        if (connection->owes_ack && want == CSMTP_WANT_READ)
+            acknowledge(connection);
+        return CSMTP_RUN_DONE;
+    }
     connection->ready = has_peeked || has_read || (has_written && (want & CSMTP_WANT_WRITE));
     if (connection->ready)
         return CSMTP_RUN_SLICE;

@@ -45,25 +45,27 @@ class Run:
         self.pump = Pump(client.pipeline, client.replies, sock, PATIENT, True)
         self.runnable = transactions.Connection(client.pipeline, client.replies, sock, PATIENT)
         self.wake, self._waker = socket.socketpair()
+        self.target = 0
 
     def __call__(self, seconds: float) -> float:
         """Runs for so many seconds; the longest wait between two replies to one flight."""
         client, sock = self.client, self.sock
         if self.driver == "run":
             return transactions.run(
-                client.pipeline, client.replies, sock, 0, PATIENT, seconds=seconds
+                client.pipeline, client.replies, sock, self.target, PATIENT, seconds=seconds
             )
         if self.driver == "run_together":
+            self.runnable.target = self.target
             transactions.run_together([self.runnable], seconds, self.wake)
         elif self.driver == "pump_together":
-            pump_together([self.pump], [0], seconds, self.wake)
+            pump_together([self.pump], [self.target], seconds, self.wake)
             return self.pump.gap
         else:
             return pump(
                 client.pipeline,
                 client.replies,
                 sock,
-                0,
+                self.target,
                 PATIENT,
                 seconds=seconds,
                 can_poll=self.driver == "pump",
@@ -115,6 +117,25 @@ def test_while_replies_of_a_flight_are_expected(driver: str, is_over_tls: bool) 
         assert not is_acknowledged(run, other, b"354 go\r\n")
         assert other.recv(1000).endswith(b".\r\n")
         assert not is_acknowledged(run, other, b"250 queued\r\n")
+    assert client.pipeline.failure is None
+
+
+@only_where_there_are
+@pytest.mark.parametrize("driver", ["run", "run_together", "pump", "short wait", "pump_together"])
+def test_when_a_run_ends_at_its_target(driver: str) -> None:
+    """T7: nobody knows when the next run comes, nor whether it writes anything: without an
+    acknowledgement the server holds the next reply back until the system gives up."""
+    client = Client(Mode.PIPELINING)
+    client.push(0)
+    client.push(1)
+    with tcp_pair() as (sock, other), running(driver, client, sock) as run:
+        run(0.0)
+        other.sendall(b"250 ok\r\n250 ok\r\n354 go\r\n")
+        run(0.05)
+        assert b"MAIL" in other.recv(1000).split(b"DATA")[1]
+        run.target = 1
+        assert is_acknowledged(run, other, b"250 queued\r\n")
+        assert len(client.pipeline) == 1
     assert client.pipeline.failure is None
 
 

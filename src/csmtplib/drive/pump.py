@@ -64,7 +64,6 @@ def pump(
     try:
         each.run(target, seconds)
         if before_content is not None and len(pipeline) and pipeline.failure is None:
-            each.rest()
             pipeline.send_content(before_content())
             each.run(target, seconds)
     finally:
@@ -179,13 +178,14 @@ class Pump:
             else:
                 left = self.advance(alone=True)
                 if left == math.inf:
-                    return
+                    break
             if left > 0:
                 if seconds is not None:
                     left = min(left, end - time.monotonic())
                     if left <= 0:
-                        return
+                        break
                 left = self.wait(left)
+        self.rest()
 
     def begin(self) -> None:
         """Begins a run; the time since the last one does not count."""
@@ -200,6 +200,9 @@ class Pump:
     def rest(self) -> None:
         """Ends a run."""
         self._rested = time.monotonic()
+        if self._pipeline.want() == _READ:
+            # Nobody knows when the next run comes, nor whether it writes anything.
+            self._acknowledge()
 
     def advance(self, *, alone: bool = False) -> float:
         """Writes and reads once, without waiting; returns how many seconds the connection may wait
