@@ -11,7 +11,6 @@ from .. import kernel
 from ..drive import transactions
 from ..kernel.transaction import ALONE, CHUNKING
 from ..protocol import limits
-from ..protocol.extension_policy import ENVELOPE_COMMANDS
 from .public import public
 
 TYPE_CHECKING = False
@@ -56,11 +55,8 @@ def transact(
         pipeline.push(None, commands, content)
         allowed = limits.at_least(sock.gettimeout())
         gap = transactions.run(pipeline, replies, sock, 0, allowed, before_content=before_content)
+        host.learn_message(mode, pipeline, proof, len(commands) - 1, None if is_lmtp else gap)
         failure = pipeline.failure
-        if pipeline.proof > proof or failure is not None:
-            host.learn(mode, pipeline)
-        if not is_lmtp:
-            host.pace.learn_flight(len(commands) - 1 + ENVELOPE_COMMANDS, gap)
         (completed,) = pipeline.take()
         return completed, failure, failure is None and pipeline.doubts > 0
     except BaseException:

@@ -444,7 +444,7 @@ class SMTP(Session):
                 "One or more source or delivery addresses require internationalized email support, "
                 "but the server does not advertise the required SMTPUTF8 capability"
             )
-        data = message.flatten(msg, utf8=utf8)
+        data = message.flatten(msg, utf8=utf8 or None)
         if utf8:
             mail_options = (*mail_options, "SMTPUTF8", "BODY=8BITMIME")
         elif not data.isascii() and self.has_extn("8bitmime") and not _names_body(mail_options):

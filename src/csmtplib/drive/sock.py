@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
-import os
 import socket
 import ssl
 import threading
@@ -61,37 +59,8 @@ def tls_context(server: Server) -> ssl.SSLContext:
 
     Raises OSError (ssl.SSLError among them) for certificate files that can't be loaded.
     """
-    if server.verify and server.cafile is None and server.certfile is None:
-        return tls.default_context()
     files = (server.cafile, server.certfile, server.keyfile)
-    return _context(server.verify, *files, tuple(map(_version, files)))
-
-
-@functools.lru_cache(maxsize=8)
-def _context(
-    verify: bool,
-    cafile: str | None,
-    certfile: str | None,
-    keyfile: str | None,
-    versions: tuple[object, ...],
-) -> ssl.SSLContext:
-    """Return the same context for all connections with the same settings, as TLS sessions are
-    resumed only within one; a new one if a file has changed."""
-    context = ssl.create_default_context(cafile=cafile)
-    if certfile is not None:
-        context.load_cert_chain(certfile, keyfile)
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _version(file: str | None) -> object:
-    """Return a value that changes with a file; raise OSError if there is no such file."""
-    if file is None:
-        return None
-    found = os.stat(file)
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return tls.context(server.verify, *files, with_system=server.cafile is None)
 
 
 class Connection(Performer):

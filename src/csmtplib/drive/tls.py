@@ -9,6 +9,7 @@ and for a short time. If one of these can't be known, the handshake is a full on
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from _thread import RLock
@@ -41,6 +42,55 @@ def default_context() -> ssl.SSLContext:
     """Return the context that verifies servers by the system's authorities: one for the process, as
     loading those takes long."""
     return ssl.create_default_context()
+
+
+def context(
+    verify: bool,
+    cafile: str | None,
+    certfile: str | None,
+    keyfile: str | None,
+    *,
+    with_system: bool,
+) -> ssl.SSLContext:
+    """Return the same context for all connections with the same settings, as TLS sessions are
+    resumed only within one; a new one if a file has changed.
+
+    verify: whether the server's certificate has to be valid. cafile: authorities; with_system: in
+    addition to the system's. certfile, keyfile: a client certificate. Raises OSError (ssl.SSLError
+    among them) for files that can't be loaded.
+    """
+    if verify and cafile is None and certfile is None:
+        return default_context()
+    files = (cafile, certfile, keyfile)
+    return _context(verify, with_system, *files, tuple(map(_version, files)))
+
+
+@lru_cache(maxsize=8)
+def _context(
+    verify: bool,
+    with_system: bool,
+    cafile: str | None,
+    certfile: str | None,
+    keyfile: str | None,
+    versions: tuple[object, ...],
+) -> ssl.SSLContext:
+    made = ssl.create_default_context(cafile=None if with_system else cafile)
+    if with_system and cafile is not None:
+        made.load_verify_locations(cafile)
+    if certfile is not None:
+        made.load_cert_chain(certfile, keyfile)
+    if not verify:
+        made.check_hostname = False
+        made.verify_mode = ssl.CERT_NONE
+    return made
+
+
+def _version(file: str | None) -> object:
+    """Return a value that changes with a file; raise OSError if there is no such file."""
+    if file is None:
+        return None
+    found = os.stat(file)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def wrap(context: ssl.SSLContext, sock: socket.socket, server_hostname: str | None) -> Any:

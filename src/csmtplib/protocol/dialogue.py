@@ -11,7 +11,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from ..kernel.errors import ReplyError
+from ..kernel.errors import MALFORMED_CODE, ReplyError, ReplyMalformed
 from . import limits
 from .failures import ConnectionLost, injected_text, surplus_reply
 from .outcome import Reply
@@ -178,14 +178,17 @@ class Dialogue:
             while (reply := self._replies.reply()) is None:
                 data = yield Receive(left, awaits)
                 if data is None:
-                    raise ConnectionLost(f"the server sent no reply within {seconds:g} s")
+                    late = f"the server sent no reply within {seconds:g} s"
+                    raise ConnectionLost(late) from TimeoutError(late)
                 self._feed(data)
                 left = None
         except ReplyError as error:
             raise ConnectionLost(f"the server's reply can't be read: {error}") from error
         if 200 <= reply[0] <= 599:
             return Reply(*reply)
-        raise ConnectionLost(f"the server sent no SMTP reply: {reply}")
+        code, text = reply
+        malformed = ReplyMalformed(MALFORMED_CODE, text if code < 0 else b"%d %b" % reply)
+        raise ConnectionLost(f"the server sent no SMTP reply: {reply}") from malformed
 
     def _feed(self, data: bytes) -> None:
         if not data:

@@ -83,6 +83,19 @@ class Host:
                 self._proofs[mode] = proof
                 self.version += 1
 
+    def learn_message(
+        self, mode: Mode, pipeline: Pipeline, proof: int, recipients: int, gap: float | None
+    ) -> None:
+        """Take over what a pipeline has shown that ran one message to so many recipients.
+
+        proof: what was known before. gap: the longest wait between two replies to one flight, in
+        seconds; None if it says nothing.
+        """
+        if pipeline.proof > proof or pipeline.failure is not None:
+            self.learn(mode, pipeline)
+        if gap is not None:
+            self.pace.learn_flight(recipients + ENVELOPE_COMMANDS, gap)
+
     def restrict(self, mode: Mode, limit: int) -> None:
         """Allow no later step than this in a mode."""
         with self._lock:

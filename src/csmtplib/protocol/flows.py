@@ -39,6 +39,15 @@ def open_session(server: Server, name: str) -> Flow[Features]:
     if greeting.code != 220:
         yield Close()
         raise SMTPConnectError(*greeting)
+    features = yield from begin_session(server, name)
+    if extension_policy.is_pix(greeting.text):
+        features.extensions.pop("pipelining", None)
+    return features
+
+
+def begin_session(server: Server, name: str) -> Flow[Features]:
+    """Do what the server's description asks for after the greeting (EHLO, STARTTLS, AUTH); return
+    what the server then offers, and raise what open_session() does."""
     features = yield from hello(name, lmtp=server.lmtp)
     encrypted = server.tls is TLS.IMPLICIT
     if server.tls is TLS.REQUIRED or (server.tls is TLS.IF_OFFERED and "starttls" in features):
@@ -52,8 +61,6 @@ def open_session(server: Server, name: str) -> Flow[Features]:
                 "submission:// or smtps://, or allow it by ?cleartext-auth=yes"
             )
         yield from login(features, server.user, server.password, server.auth)
-    if extension_policy.is_pix(greeting.text):
-        features.extensions.pop("pipelining", None)
     return features
 
 

@@ -39,12 +39,17 @@ _HeaderError: type[Exception] = getattr(email.errors, "HeaderWriteError", ValueE
 
 
 def envelope_addresses(
-    message: Message[Any, Any], from_addr: str | None, to_addrs: str | Sequence[str] | None
+    message: Message[Any, Any],
+    from_addr: str | None,
+    to_addrs: str | Sequence[str] | None,
+    *,
+    every_field: bool = False,
 ) -> tuple[str, str | Sequence[str]]:
     """Return sender and recipients of a message: what is given, else what its headers say (RFC 5322
     section 3.6.2 and 3.6.3; those of the Resent- block if it has one).
 
-    Raises ValueError if there is more than one Resent- block, or no sender.
+    every_field: read all fields of a name, where smtplib reads the first of them, and in the order
+    To, Cc, Bcc. Raises ValueError if there is more than one Resent- block, or no sender.
     """
     resent = message.get_all("Resent-Date")
     if resent is not None and len(resent) > 1:
@@ -58,7 +63,11 @@ def envelope_addresses(
             raise ValueError(f"message has no {prefix}From header: add one or give from_addr")
         from_addr = email.utils.getaddresses([str(header)])[0][1]
     if to_addrs is None:
-        fields = [message[prefix + name] for name in ("To", "Bcc", "Cc")]
+        if every_field:
+            names = [prefix + name for name in ("To", "Cc", "Bcc")]
+            fields = [field for name in names for field in message.get_all(name, ())]
+        else:
+            fields = [message[prefix + name] for name in ("To", "Bcc", "Cc")]
         # One by one: a field that can't be parsed must not take the others with it.
         to_addrs = [
             address
@@ -75,19 +84,22 @@ def needs_smtputf8(from_addr: str, to_addrs: str | Sequence[str]) -> bool:
     return not all(address.isascii() for address in (from_addr, *recipients))
 
 
-def flatten(message: Message[Any, Any], *, utf8: bool) -> bytes:
+def flatten(message: Message[Any, Any], *, utf8: bool | None, cte_type: str | None = None) -> bytes:
     """Return the bytes of a message, CR LF at every line's end, Bcc and Resent-Bcc left out.
 
-    utf8: headers may be UTF-8 (SMTPUTF8). Raises email.errors.HeaderWriteError (ValueError on
-    Pythons that lack it) for a header that would begin another one; ValueError for a Bcc in a
-    header that the email package could not read to its end.
+    utf8: whether headers may be UTF-8 (SMTPUTF8). cte_type: "7bit" or "8bit", what the parts may
+    be. None for either: what the message's policy says. Raises email.errors.HeaderWriteError
+    (ValueError on Pythons that lack it) for a header that would begin another one; ValueError for a
+    Bcc in a header that the email package could not read to its end.
     """
     outgoing = copy.copy(message)
     del outgoing["Bcc"]
     del outgoing["Resent-Bcc"]
     policy: Any = message.policy.clone(linesep="\r\n")  # what clone() takes depends on its class
-    if utf8:
-        policy = policy.clone(utf8=True)
+    if utf8 is not None and hasattr(policy, "utf8"):
+        policy = policy.clone(utf8=utf8)
+    if cte_type is not None:
+        policy = policy.clone(cte_type=cte_type)
     for part in outgoing.walk():
         _refuse_header_injection(part, policy)
     with io.BytesIO() as data:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Generator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from ..kernel.transaction import CONTENT, IN_DOUBT, MAIL, RCPT
@@ -123,10 +123,49 @@ class Lazy(Generator[Item, None, None]):
     def __del__(self) -> None:
         # If an interrupt ended __init__(), the caller has that, and no results.
         if not getattr(self, "_has_begun", True):
-            warnings.warn(
-                f"the results of {self._function} were never asked for, so nothing was sent: "
-                "iterate over them",
-                RuntimeWarning,
-                stacklevel=2,
-                source=self,
-            )
+            _warn_unused(self, self._function)
+
+
+class AsyncLazy(AsyncGenerator[Item, None]):
+    """The same for an asynchronous generator."""
+
+    def __init__(self, generator: AsyncGenerator[Item, None], function: str) -> None:
+        """function: the one that returns it, for the warning."""
+        self._function = function
+        self._generator = generator
+        self._has_begun = False
+
+    def __aiter__(self) -> AsyncGenerator[Item, None]:
+        # The generator itself, so that a loop over it costs nothing more.
+        self._has_begun = True
+        return self._generator
+
+    def __anext__(self) -> Coroutine[Any, Any, Item]:
+        self._has_begun = True
+        return self._generator.__anext__()
+
+    def asend(self, value: None, /) -> Coroutine[Any, Any, Item]:
+        self._has_begun = True
+        return self._generator.asend(value)
+
+    def athrow(self, *error: Any) -> Coroutine[Any, Any, Item]:
+        self._has_begun = True
+        return self._generator.athrow(*error)
+
+    def aclose(self) -> Coroutine[Any, Any, None]:
+        """Ends it. If it has not begun, that is on purpose, and there is no warning."""
+        self._has_begun = True
+        return self._generator.aclose()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_has_begun", True):
+            _warn_unused(self, self._function)
+
+
+def _warn_unused(source: object, function: str) -> None:
+    warnings.warn(
+        f"the results of {function} were never asked for, so nothing was sent: iterate over them",
+        RuntimeWarning,
+        stacklevel=3,
+        source=source,
+    )

@@ -78,13 +78,18 @@ class Mechanism:
         """Raise AuthError if the server sends 235 before the exchange is complete."""
 
 
+def _encoded(text: str | bytes) -> bytes:
+    """Return a user name or a password as bytes: UTF-8, unless it is bytes already."""
+    return text.encode() if isinstance(text, str) else text
+
+
 class Plain(Mechanism):
     """PLAIN (RFC 4616). The text of the server's 334 means nothing."""
 
     decode = staticmethod(decode_prompt)
 
-    def __init__(self, user: str, password: str) -> None:
-        self._message = f"\0{user}\0{password}".encode()
+    def __init__(self, user: str | bytes, password: str | bytes) -> None:
+        self._message = b"\0%s\0%s" % (_encoded(user), _encoded(password))
 
     def initial_response(self) -> bytes | None:
         return self._message
@@ -99,9 +104,9 @@ class Login(Mechanism):
 
     decode = staticmethod(decode_prompt)
 
-    def __init__(self, user: str, password: str) -> None:
-        self._user = user.encode()
-        self._password = password.encode()
+    def __init__(self, user: str | bytes, password: str | bytes) -> None:
+        self._user = _encoded(user)
+        self._password = _encoded(password)
         self._said_user = self._said_password = False
 
     def answer(self, challenge: bytes) -> bytes:
@@ -114,12 +119,20 @@ class Login(Mechanism):
         return self._password
 
 
+class LoginAtOnce(Login):
+    """LOGIN with the user name in the AUTH command, which most servers take: one reply less."""
+
+    def initial_response(self) -> bytes | None:
+        self._said_user = True
+        return self._user
+
+
 class CramMD5(Mechanism):
     """CRAM-MD5 (RFC 2195)."""
 
-    def __init__(self, user: str, password: str) -> None:
-        self._user = user.encode()
-        self._password = password.encode()
+    def __init__(self, user: str | bytes, password: str | bytes) -> None:
+        self._user = _encoded(user)
+        self._password = _encoded(password)
 
     def answer(self, challenge: bytes) -> bytes:
         digest = hmac.new(self._password, challenge, "md5").hexdigest()
@@ -131,8 +144,8 @@ class XOAuth2(Mechanism):
 
     decode = staticmethod(decode_prompt)
 
-    def __init__(self, user: str, password: str) -> None:
-        self._message = f"user={user}\1auth=Bearer {password}\1\1".encode()
+    def __init__(self, user: str | bytes, password: str | bytes) -> None:
+        self._message = b"user=%s\1auth=Bearer %s\1\1" % (_encoded(user), _encoded(password))
 
     def initial_response(self) -> bytes | None:
         return self._message
