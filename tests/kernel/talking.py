@@ -68,6 +68,14 @@ class Talk:
             self.replies.feed(said[start : start + piece])
             self.pipeline.receive()
 
+    def end_of_stream(self) -> None:
+        """The server has closed the connection."""
+        self.pipeline.end_of_stream()
+
+    def lose(self, error: Exception) -> None:
+        """Give the connection up."""
+        self.pipeline.lose(error)
+
     def told(self) -> list[Completed]:
         completed: list[Completed] = self.pipeline.take()
         return completed

@@ -348,7 +348,7 @@ class Model(RuleBasedStateMachine):
 
     def open(self, proved: bool) -> None:
         """A connection to the host."""
-        self.talk = Talk(TWINS[-1], self.mode, lmtp=self.lmtp, proved=proved, large=self.large)
+        self.talk = self.new_talk(proved)
         self.server = Server(self.lmtp, self.choose, self.habit, self.quota)
         self.server.deliveries = self.deliveries
         self.messages: list[Sent] = []
@@ -356,6 +356,9 @@ class Model(RuleBasedStateMachine):
         self.stream = b""
         self.is_lost = self.was_silent = False
         self.known_limit = Step.NEXT
+
+    def new_talk(self, proved: bool) -> Talk:
+        return Talk(TWINS[-1], self.mode, lmtp=self.lmtp, proved=proved, large=self.large)
 
     def choose(self, choices: list[str]) -> str:
         # During teardown nothing can be drawn any more; everything possible is accepted.
@@ -395,7 +398,7 @@ class Model(RuleBasedStateMachine):
         if said:
             self.talk.hear(said)
         elif self.server.is_closed:
-            self.talk.pipeline.end_of_stream()
+            self.talk.end_of_stream()
 
     @rule()
     def take(self) -> None:
@@ -432,7 +435,7 @@ class Model(RuleBasedStateMachine):
     def lose(self, often: int) -> None:
         if often == 0:
             self.is_lost = True
-            self.talk.pipeline.lose(TimeoutError())
+            self.talk.lose(TimeoutError())
 
     @rule(limit=st.sampled_from([1, 5, 30, EVERYTHING]), often=st.integers(0, 2), data=st.data())
     def interrupt(self, limit: int, often: int, data: Any) -> None:
@@ -578,7 +581,7 @@ class Model(RuleBasedStateMachine):
                 break
             if self.talk.pipeline.want() == Want.READ and self.is_silent():
                 self.is_lost = self.was_silent = True
-                self.talk.pipeline.lose(TimeoutError())
+                self.talk.lose(TimeoutError())
         assert (len(self.talk.pipeline), self.talk.pipeline.want()) == (0, Want.NOTHING)
         self.take()
 
