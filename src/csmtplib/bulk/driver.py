@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ..drive.background import Source, Wake
+from .inbox import Inbox, NothingYet
 from .run import TURN_SECONDS
 
 if TYPE_CHECKING:
@@ -39,14 +40,17 @@ class Driver:
         connections: ThreadedConnections,
         recorder: Recorder,
         stop: StopRequest,
-        jobs: Iterable[object],
+        jobs: Iterable[object] | Inbox,
     ) -> None:
         self._run = run
         self._connections = connections
         self._recorder = recorder
         self._stop = stop
-        self._source = Source(jobs, self._turn_elsewhere, connections.waker)
+        self._inbox = jobs if isinstance(jobs, Inbox) else None
+        iterable = () if isinstance(jobs, Inbox) else jobs
+        self._source = Source(iterable, self._turn_elsewhere, connections.waker)
         self._is_sending = False  # whether connections are being used
+        self._is_elsewhere = False  # whether a turn is done in another thread, which yields nothing
         # What the other thread has raised.
         self._raised: BaseException | None = None
 
@@ -63,16 +67,22 @@ class Driver:
     def turn(self) -> bool:
         """Ask for jobs, send and receive. Return False, and do nothing, if the run is over."""
         run = self._run
+        if self._inbox is not None and self._inbox.stop_request is not None:
+            reason, at_once = self._inbox.stop_request
+            self._stop.make(reason, at_once=at_once)
         if not run.goes_on():
             return False
         now, unix = time.monotonic(), time.time()
         wanted = run.prepare(now, unix)
         if wanted:
-            take_jobs(self._source, run.queue, wanted, unix)
+            if self._inbox is None:
+                take_jobs(self._source, run.queue, wanted, unix)
+            else:
+                empty_inbox(self._inbox, run.queue, wanted, unix)
             if self._raised is not None:
                 raise self._raised from run.queue.error
             now, unix = time.monotonic(), time.time()
-        self._perform(now, unix)
+        self._perform(now, unix, is_asking=self._inbox is not None and self._inbox.is_waiting)
         return True
 
     def _turn_elsewhere(self, wake: Wake) -> bool:
@@ -81,9 +91,12 @@ class Driver:
         try:
             now, unix = time.monotonic(), time.time()
             self._run.prepare(now, unix)
+            self._is_elsewhere = True
             self._perform(now, unix, is_asking=True)
         except BaseException as error:
             self._raised = error
+        finally:
+            self._is_elsewhere = False
         return self._raised is None
 
     def _perform(self, now: float, unix: float, *, is_asking: bool = False) -> None:
@@ -93,7 +106,7 @@ class Driver:
         work = run.assign(now, is_asking=is_asking)
         if work.connections:
             self._connections.run(work.connections, work.seconds)
-        elif work.seconds > 0 and (is_asking or not self._recorder.deliveries):
+        elif work.seconds > 0 and (self._is_elsewhere or not self._recorder.deliveries):
             self._connections.sleep(work.seconds)
         run.collect(time.monotonic(), time.time())
         self._is_sending = False
@@ -130,6 +143,24 @@ class Driver:
             self._connections.run(connections, TURN_SECONDS)
         else:
             self._connections.sleep(TURN_SECONDS)
+
+
+def empty_inbox(inbox: Inbox, queue: JobQueue, wanted: int, unix: float) -> None:
+    """Take up to `wanted` jobs that another thread has handed over, without waiting."""
+    now = time.monotonic()
+    for _ in range(wanted):
+        try:
+            item = inbox.take()
+        except NothingYet:
+            break
+        except StopIteration:
+            queue.end()
+            break
+        except BaseException as error:
+            # Raised later: the jobs already taken come first.
+            queue.end(error)
+            break
+        queue.add(item, now, unix)
 
 
 def take_jobs(source: Source, queue: JobQueue, wanted: int, unix: float) -> None:

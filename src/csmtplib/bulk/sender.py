@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Container, Generator, Iterable, Mapping
+from collections.abc import Callable, Container, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from ..drive.performer import Waiting
@@ -16,6 +16,7 @@ from ..protocol.server_url import Server
 from .connections import ThreadedConnections
 from .delivery import Delivery, Job
 from .driver import Driver
+from .inbox import Inbox
 from .pool import OUTAGE_SECONDS, Pool
 from .recorder import JournalRecorder, NullRecorder, Recorder
 from .retry import Retry
@@ -147,7 +148,20 @@ class BulkSender:
             raise TypeError("jobs must be an iterable of jobs, not a Job: pass a list, [job]")
         return Lazy(self._send(iterator_of("jobs", jobs)), "BulkSender.send()")
 
-    def _send(self, jobs: Iterable[object]) -> Generator[Delivery, None, None]:
+    def send_from(self, inbox: Inbox) -> Generator[Delivery, None, None]:
+        """Send what another thread puts into an inbox(), and yield a result for each recipient as
+        it comes, as send() does; but while there is no job, results are yielded all the same.
+
+        The other thread must not wait for results before it ends the inbox.
+        """
+        return self._send(inbox)
+
+    def inbox(self, on_room: Callable[[], object], *, size: int) -> Inbox:
+        """Return an inbox for send_from(). on_room: called, in the thread of the run, when there is
+        room for more jobs. size: how many jobs may wait in it."""
+        return Inbox(self._connections.wake, on_room, size=size)
+
+    def _send(self, jobs: Iterable[object] | Inbox) -> Generator[Delivery, None, None]:
         mark, stop = object(), self._stop
         try:
             # A single step: two threads can't both do it, and `finally` sees whether it was done,
