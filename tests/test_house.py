@@ -27,6 +27,7 @@ ROOMS = [
     "swap",
     "csmtplib",
     "bulk",
+    "aio",
     "compose",
     "cli",
 ]

@@ -24,6 +24,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util.typing import ExtensionMetadata
 
 import csmtplib
+import csmtplib.aio
 import csmtplib.bulk
 import csmtplib.compose
 
@@ -40,6 +41,9 @@ PUBLIC = {
     "parse": "csmtplib.protocol.server_url.parse",
 }
 """What is public, by its name, and where it is documented."""
+
+AIO = {name: f"csmtplib.aio.{name}" for name in csmtplib.aio.__all__}
+"""The same within csmtplib.aio, where some of these names mean something else."""
 
 TYPES = {
     **{
@@ -63,6 +67,8 @@ _CODE = re.compile(
     r"|\b(?P<dotted>(?:csmtplib|email|smtplib|ssl|bulk|protocol|delivery|journal)(?:\.\w+)+)"
     r"|\b(?P<camel>[A-Z]+[a-z]+(?:[A-Z]\w+)+|[A-Z]{2,}[a-z]\w+)\b"
 )
+# The title of a paragraph that is indented, line by line: code.
+_EXAMPLE = "Example"
 # The classes whose methods are documented as those of SMTP, but for what LMTP has of its own.
 _SMTP = {"Connection", "Session", "SMTP", "SMTP_SSL", "LMTP"}
 # The name of a constant as the default of a parameter.
@@ -83,6 +89,9 @@ def marked_up(lines: list[str], thing: Any) -> list[str]:
     """The lines of a docstring of that thing as reStructuredText."""
     marked = []
     for title, parts in groupby(_parts(lines, thing), key=itemgetter(0)):
+        if title == _EXAMPLE:
+            marked += [".. code-block:: python", "", *(text for _, _, text in parts), ""]
+            continue
         texts = [
             _inline(text, thing) if names is None else f"{_bold(names)} {_inline(text, thing)}"
             for _, names, text in parts
@@ -106,6 +115,9 @@ def _parts(lines: list[str], thing: Any) -> Iterator[tuple[str | None, str | Non
     names = _names(thing)
     title = _title(thing, lines)
     for paragraph in "\n".join(lines).split("\n\n"):
+        if all(line.startswith("    ") for line in paragraph.splitlines()):
+            yield from ((_EXAMPLE, None, line) for line in paragraph.splitlines())
+            continue
         for part in filter(None, _RAISES.split(" ".join(paragraph.split()))):
             if part.startswith("Raises "):
                 yield "Raises", None, part.removeprefix("Raises ").strip()
@@ -165,11 +177,15 @@ def _code(found: re.Match[str], thing: Any) -> str:
     shown = found["marked"] or found[0]
     name = shown.removesuffix("()")
     owner, _, last = name.rpartition(".")
+    public = _public(thing)
+    complete = {*PUBLIC.values(), *AIO.values()}
     target = None
-    if owner in PUBLIC:
-        target = f"{PUBLIC[owner]}.{last}"
-    elif last in PUBLIC and (not owner or found["dotted"]):
-        target = PUBLIC[last]
+    if name in complete or owner in complete:
+        target = name
+    elif owner in public:
+        target = f"{public[owner]}.{last}"
+    elif last in public and (not owner or found["dotted"]):
+        target = public[last]
     elif not owner and found["called"]:
         target = _method(thing, last)
     if target is not None:
@@ -181,14 +197,24 @@ def _code(found: re.Match[str], thing: Any) -> str:
 
 def _method(thing: Any, name: str) -> str | None:
     """Where the method of the same class is documented."""
+    public = _public(thing)
     owner = thing.__name__ if inspect.isclass(thing) else _owner(thing)
-    if owner in _SMTP and not (owner == "LMTP" and name in vars(csmtplib.LMTP)):
+    lmtp = csmtplib.aio.LMTP if public is not PUBLIC else csmtplib.LMTP
+    if owner in _SMTP and not (owner == "LMTP" and name in vars(lmtp)):
         owner = "SMTP"
-    if owner not in PUBLIC:
+    if owner not in public:
         return None
-    module, _, attribute = PUBLIC[owner].rpartition(".")
+    module, _, attribute = public[owner].rpartition(".")
     cls = getattr(importlib.import_module(module), attribute)
-    return f"{PUBLIC[owner]}.{name}" if callable(getattr(cls, name, None)) else None
+    return f"{public[owner]}.{name}" if callable(getattr(cls, name, None)) else None
+
+
+def _public(thing: Any) -> dict[str, str]:
+    """What is public, as the module of a thing names it."""
+    if isinstance(thing, property):
+        thing = thing.fget
+    module = str(getattr(thing, "__module__", ""))
+    return PUBLIC | AIO if module.startswith("csmtplib.aio") else PUBLIC
 
 
 def _owner(thing: Any) -> str:
@@ -203,7 +229,12 @@ def resolve(
     if node.get("refdomain") != "py":
         return None
     root, _, _ = target.partition(".")
-    documented = (PUBLIC | TYPES).get(target.rpartition(".")[2])
+    known = PUBLIC | TYPES
+    if target.startswith("csmtplib.aio.") or (
+        root == target and node.get("py:module") == "csmtplib.aio"
+    ):
+        known |= AIO
+    documented = known.get(target.rpartition(".")[2])
     if root in ("csmtplib", target) and documented is not None:
         domain = env.domains.python_domain
         return domain.resolve_xref(
@@ -224,7 +255,9 @@ def setup(app: Sphinx) -> ExtensionMetadata:
 def show_bases(app: Sphinx, name: str, thing: Any, options: object, bases: list[Any]) -> None:
     """Leaves out bases that are nobody's to use."""
     bases[:] = [
-        base for base in bases if base.__name__ in PUBLIC or hasattr(builtins, base.__name__)
+        base
+        for base in bases
+        if base.__name__ in PUBLIC or base.__name__ in AIO or hasattr(builtins, base.__name__)
     ]
 
 
@@ -240,7 +273,9 @@ def show_numbers(
     """Shows the number of a default, in place of the constant that has it."""
     if signature is None:
         return None
-    names = vars(sys.modules[thing.__module__])
+    # A class may have its arguments from a base in another module.
+    defined = thing.__init__ if inspect.isclass(thing) else thing
+    names = vars(sys.modules[getattr(defined, "__module__", thing.__module__)])
 
     def number(found: re.Match[str]) -> str:
         first, *others = found[0].split(".")

@@ -24,6 +24,10 @@ PAGES = {
     "collections.abc": [
         f"collections.abc.{name}"
         for name in (
+            "AsyncGenerator",
+            "AsyncIterable",
+            "AsyncIterator",
+            "Awaitable",
             "Buffer",
             "Callable",
             "Container",
@@ -39,6 +43,22 @@ PAGES = {
     "email.message": ["email.message.EmailMessage"],
     "mimetypes": ["mimetypes.guess_type"],
     "os": ["os.PathLike"],
+    "smtplib": [
+        f"smtplib.{name}"
+        for name in (
+            "SMTPAuthenticationError",
+            "SMTPConnectError",
+            "SMTPDataError",
+            "SMTPException",
+            "SMTPHeloError",
+            "SMTPNotSupportedError",
+            "SMTPRecipientsRefused",
+            "SMTPResponseException",
+            "SMTPSenderRefused",
+            "SMTPServerDisconnected",
+        )
+    ],
+    "socket": ["socket.socket"],
     "ssl": ["ssl.SSLContext"],
     "typing": ["typing.Any", "typing.Literal"],
 }

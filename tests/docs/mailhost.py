@@ -8,6 +8,7 @@ They offer what a large provider offers: STARTTLS, within TLS a login of anybody
     later   is refused for now when it is tried for the first time: 451
     lost    has the server hang up instead of an answer, the first time
     crowd   is one too many for the session, the first time: 421
+    slow    has the server take its time for the reply to a message
     strict  takes mail of authenticated senders alone: 550
 """
 
@@ -21,6 +22,7 @@ import socket
 import socketserver
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -44,6 +46,7 @@ PROVIDERS = (
 BLOCKED = 0
 PASSWORD = "secret"
 SECONDS = 30.0
+SLOW_SECONDS = 5.0
 
 _OFFERED = (
     *("PIPELINING", "CHUNKING", "8BITMIME", "SMTPUTF8", "SIZE 50000000", "DSN"),
@@ -72,6 +75,7 @@ class MailHost:
         *before, last = offered
         hello = "\r\n".join([*(f"250-{each}" for each in before), f"250 {last}"])
         lost: list[str] = []
+        slow: list[str] = []
 
         def rcpt(line: str) -> str:
             found = _ADDRESS.match(line)
@@ -86,9 +90,14 @@ class MailHost:
                 return "550 5.7.26 the sender is not authenticated: SPF and DKIM did not pass"
             if name == "lost" and self._is_first(address):
                 lost.append(address)
+            if name == "slow":
+                slow.append(address)
             return "250 2.1.5 ok"
 
         def message(about: str) -> str | None:
+            if slow:
+                slow.clear()
+                time.sleep(SLOW_SECONDS)
             return None if lost else "250 2.0.0 queued"
 
         made = Host(

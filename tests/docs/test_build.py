@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 import csmtplib
+import csmtplib.aio
 import csmtplib.bulk
 from csmtplib.cli.conventions import Exit
 from csmtplib.cli.main import COMMANDS
@@ -41,7 +42,10 @@ BESIDE = ("DSN", "LMTP", "MailObject", "Outcome", "Result", "State", "install", 
 BESIDE_VALUES = ("implementation", "SMTP_PORT", "SMTP_SSL_PORT", "LMTP_PORT")
 
 # What parts of the house ask of each other.
-INTERNAL = {f"csmtplib.bulk.BulkSender.{name}" for name in ("learned", "server", "waits")}
+INTERNAL = {
+    f"csmtplib.bulk.BulkSender.{name}"
+    for name in ("inbox", "learned", "send_from", "server", "waits")
+}
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +91,8 @@ def public_names() -> Iterator[str]:
         yield f"csmtplib.{name}"
     for name in csmtplib.bulk.__all__:
         yield f"csmtplib.bulk.{name}"
+    for name in csmtplib.aio.__all__:
+        yield f"csmtplib.aio.{name}"
 
 
 def class_of(name: str) -> type | None:
@@ -229,6 +235,9 @@ def test_every_scheme_and_option_of_a_server_is_there() -> None:
         ("Django", "how-to/web-frameworks"),
         ("thread", "how-to/threads"),
         ("cron", "how-to/logging-and-cron"),
+        ("asyncio", "how-to/asyncio"),
+        ("uvloop", "how-to/asyncio"),
+        ("Starlette", "how-to/web-frameworks"),
         ("DKIM", "troubleshooting"),
         ("aiosmtplib", "migration"),
     ],

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import abc
+import asyncio
 import contextlib
+import smtplib
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
+from unittest import mock
 
 import trustme
 
 import csmtplib
+from csmtplib import aio
+from csmtplib.aio import connection as aio_connection
+from csmtplib.drive.event_loop import LoopConnection
 from csmtplib.drive.sock import Connection, connect
+from csmtplib.protocol.extension_policy import Host
 from csmtplib.protocol.flows import farewell
 from csmtplib.protocol.mail_object import MailObject
 from csmtplib.protocol.outcome import Outcome, Reply, State
 from csmtplib.protocol.result import Result
 from csmtplib.protocol.server_url import TLS, Server
 
-from .server import WHOLE, Delivery, Script, ScriptedServer
+from .server import DEADLINE, WHOLE, Delivery, Script, ScriptedServer
+
+Item = TypeVar("Item")
 
 # Seconds: more than any answer here takes on a busy machine, and what a test of silence waits for.
 TIMEOUT = 5.0
@@ -309,15 +318,38 @@ class Strict(Face):
 
 
 class StreamSession(ResultSession):
-    """A connection of the drop-in classes whose messages go by send_many()."""
+    """A connection whose messages go by send_many()."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended: Exception | None = None
+        """The exception that the last send_many() raised after all results."""
+
+    @property
+    @abc.abstractmethod
+    def host(self) -> Host:
+        """The server, as far as it is known."""
+
+    @abc.abstractmethod
+    def send_many(self, mails: Iterable[MailObject]) -> list[Result]:
+        """Sends messages as they are asked for; what became of each."""
+
+    def results(self, *mails: MailObject) -> list[Result]:
+        return self.send_many(mails)
+
+
+class DropInStreamSession(StreamSession):
+    """Of the drop-in classes."""
 
     def __init__(self, smtp: csmtplib.SMTP) -> None:
         super().__init__()
         self.smtp = smtp
-        self.ended: Exception | None = None
-        """The exception that the last send_many() raised after all results."""
 
-    def results(self, *mails: MailObject) -> list[Result]:
+    @property
+    def host(self) -> Host:
+        return self.smtp._policy().host
+
+    def send_many(self, mails: Iterable[MailObject]) -> list[Result]:
         results: list[Result] = []
         self.ended = None
         try:
@@ -346,8 +378,8 @@ class Stream(Face):
         starttls: bool = False,
         login: tuple[str, str] | None = None,
         timeout: float = TIMEOUT,
-    ) -> StreamSession:
-        return StreamSession(
+    ) -> DropInStreamSession:
+        return DropInStreamSession(
             self._drop_in.open(server, starttls=starttls, login=login, timeout=timeout)
         )
 
@@ -361,3 +393,252 @@ class Stream(Face):
 
     def close(self) -> None:
         self._drop_in.close()
+
+
+class AsyncFace(Face):
+    """csmtplib.aio.SMTP and LMTP. Their event loop runs while something is awaited.
+
+    At the end of the with block nothing is left in it, and it has had nothing to complain about.
+    """
+
+    def __init__(self, certificates: Certificates, transport: Transport) -> None:
+        super().__init__(certificates, transport)
+        self._opened: list[aio.SMTP] = []
+        self._connections: list[LoopConnection] = []
+        self._complaints: list[dict[str, Any]] = []
+        self._exit = contextlib.ExitStack()
+
+    def __enter__(self) -> AsyncFace:
+        connections = self._connections
+
+        class Watched(LoopConnection):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                connections.append(self)
+                super().connection_made(transport)
+
+        self._loop = self._exit.enter_context(contextlib.closing(asyncio.new_event_loop()))
+        self._loop.set_exception_handler(lambda _, context: self._complaints.append(context))
+        self._exit.enter_context(mock.patch.object(aio_connection, "LoopConnection", Watched))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        with self._exit:
+            self.close()
+            if exception[0] is None:
+                assert not [each for each in self._connections if each.transport is not None]
+                assert not asyncio.all_tasks(self._loop)
+                assert not self._complaints
+            self._opened.clear()
+            self._connections.clear()
+
+    def run(self, coroutine: Coroutine[Any, Any, Item]) -> Item:
+        """Run a coroutine to its end, and until what it closes is closed, as in a program whose
+        loop goes on. Fails the test if it hangs."""
+        return self._loop.run_until_complete(self._run(coroutine))
+
+    async def _run(self, coroutine: Coroutine[Any, Any, Item]) -> Item:
+        task = asyncio.ensure_future(coroutine)
+        done, _ = await asyncio.wait([task], timeout=2 * DEADLINE)
+        if not done:
+            task.cancel()
+            await asyncio.wait([task])
+        assert done, f"{coroutine} was not over after {2 * DEADLINE} s"
+        end = self._loop.time() + TIMEOUT
+        while any(each.transport and each.transport.is_closing() for each in self._connections):
+            assert self._loop.time() < end, "a connection that is closed stays open"
+            await asyncio.sleep(0.001)
+        return task.result()
+
+    def connect(
+        self,
+        server: ScriptedServer,
+        *,
+        starttls: bool = False,
+        login: tuple[str, str] | None = None,
+        timeout: float = TIMEOUT,
+        kind: type[aio.SMTP] = aio.SMTP,
+        context: ssl.SSLContext | None = None,
+    ) -> aio.SMTP:
+        """A client that has connected, by settings as aiosmtplib has them. kind: its class, but for
+        LMTP. context: by default one that trusts the certificates."""
+        is_lmtp = self.transport is Transport.UNIX
+        if context is None and (starttls or self.transport is Transport.TLS):
+            context = self.certificates.trusting()
+        user, password = login or (None, None)
+        client = (aio.LMTP if is_lmtp else kind)(
+            hostname=None if is_lmtp else server.host,
+            port=None if is_lmtp else server.port,
+            socket_path=server.host if is_lmtp else None,
+            username=user,
+            password=password,
+            local_hostname="client.test",
+            timeout=timeout,
+            use_tls=self.transport is Transport.TLS,
+            start_tls=True if starttls else None,
+            tls_context=context,
+        )
+        self._opened.append(client)
+        try:
+            self.run(client.connect())
+            if client.is_ehlo_or_helo_needed:
+                self.run(client.ehlo())
+        except aio.SMTPException as error:
+            raise as_smtplib(error) from error
+        return client
+
+    @property
+    def is_closed(self) -> bool:
+        return not any(client.is_connected for client in self._opened)
+
+    @property
+    def sock(self) -> socket.socket:
+        sock: socket.socket = self._opened[-1].get_transport_info("socket")
+        return sock
+
+    def close(self) -> None:
+        async def close() -> None:
+            for client in self._opened:
+                client.close()
+
+        self.run(close())
+
+
+class Async(AsyncFace):
+    """SMTP.sendmail(), and LMTP's."""
+
+    def open(
+        self,
+        server: ScriptedServer,
+        *,
+        starttls: bool = False,
+        login: tuple[str, str] | None = None,
+        timeout: float = TIMEOUT,
+    ) -> AsyncSession:
+        client = self.connect(server, starttls=starttls, login=login, timeout=timeout)
+        return AsyncSession(self, client)
+
+
+class AsyncSession:
+    """A connection whose messages go by csmtplib.aio.SMTP.sendmail()."""
+
+    def __init__(self, face: AsyncFace, client: aio.SMTP) -> None:
+        self.client = client
+        self.outcomes: list[Outcome] = []
+        """By the last exception of sendmail()."""
+        self._face = face
+
+    def sendmail(
+        self,
+        sender: str,
+        recipients: Sequence[str],
+        body: str | bytes,
+        mail_options: Sequence[str] = (),
+    ) -> dict[str, Reply]:
+        """Return or raise what smtplib's sendmail() would; outcomes tells more."""
+        self.outcomes = []
+        sending = self.client.sendmail(sender, recipients, body, mail_options=mail_options)
+        try:
+            refused, _ = self._face.run(sending)
+        except aio.SMTPException as error:
+            if error.csmtplib_result is not None:
+                self.outcomes = list(error.csmtplib_result.outcomes)
+            raise as_smtplib(error) from error
+        return {
+            recipient: Reply(code, text.encode("utf-8", "surrogateescape"))
+            for recipient, (code, text) in refused.items()
+        }
+
+    def quit(self) -> None:
+        """Says QUIT; raises what smtplib's quit() would."""
+        try:
+            self._face.run(self.client.quit())
+        except aio.SMTPException as error:
+            raise as_smtplib(error) from error
+
+
+class AsyncStreamSession(StreamSession):
+    """A connection whose messages go by csmtplib.aio.SMTP.send_many()."""
+
+    def __init__(self, face: AsyncStream, client: aio.SMTP) -> None:
+        super().__init__()
+        self.client = client
+        self._face = face
+
+    @property
+    def host(self) -> Host:
+        return self.client._policy.host
+
+    def send_many(self, mails: Iterable[MailObject]) -> list[Result]:
+        results: list[Result] = []
+        self.ended = None
+
+        async def source() -> AsyncIterator[MailObject]:
+            for mail in mails:
+                yield mail
+
+        async def collect() -> None:
+            messages = source() if self._face.by_async_source else mails
+            async for result in self.client.send_many(messages):
+                results.append(result)
+
+        try:
+            self._face.run(collect())
+        except aio.SMTPException as error:
+            self.ended = error
+        return results
+
+    def quit(self) -> None:
+        with contextlib.suppress(aio.SMTPServerDisconnected):
+            self._face.run(self.client.quit())
+
+
+class AsyncStream(AsyncFace):
+    """csmtplib.aio.SMTP.send_many(), and LMTP's."""
+
+    def __init__(
+        self, certificates: Certificates, transport: Transport, *, by_async_source: bool = False
+    ) -> None:
+        """by_async_source: messages come from an asynchronous iterable."""
+        super().__init__(certificates, transport)
+        self.by_async_source = by_async_source
+
+    def open(
+        self,
+        server: ScriptedServer,
+        *,
+        starttls: bool = False,
+        login: tuple[str, str] | None = None,
+        timeout: float = TIMEOUT,
+    ) -> AsyncStreamSession:
+        client = self.connect(server, starttls=starttls, login=login, timeout=timeout)
+        return AsyncStreamSession(self, client)
+
+
+def as_smtplib(error: aio.SMTPException) -> Exception:
+    """Return what smtplib has for an exception of csmtplib.aio, whose names and attributes are
+    aiosmtplib's."""
+    if isinstance(error, aio.SMTPRecipientsRefused):
+        return csmtplib.SMTPRecipientsRefused(
+            {each.recipient: (each.code, _text(each)) for each in error.recipients}
+        )
+    if isinstance(error, aio.SMTPConnectError) and isinstance(error.__cause__, ssl.SSLError):
+        return error.__cause__
+    is_unreadable = type(error) is aio.SMTPResponseException and error.code == -1
+    is_lost = isinstance(error, (aio.SMTPServerDisconnected, aio.SMTPTimeoutError))
+    no_greeting = type(error) is aio.SMTPConnectError
+    if is_unreadable or is_lost or no_greeting:
+        return csmtplib.SMTPServerDisconnected(error.message)
+    kind: type[smtplib.SMTPException] = next(
+        each for each in type(error).__mro__ if each.__module__ == smtplib.__name__
+    )
+    if isinstance(error, aio.SMTPSenderRefused):
+        return kind(error.code, _text(error), error.sender)
+    if isinstance(error, aio.SMTPResponseException):
+        return kind(error.code, _text(error))
+    return kind(*error.args)
+
+
+def _text(error: aio.SMTPResponseException) -> bytes:
+    text = error.smtp_error
+    assert isinstance(text, bytes)
+    return text

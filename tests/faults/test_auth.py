@@ -12,13 +12,13 @@ import pytest
 
 from csmtplib import SMTPAuthenticationError, SMTPException, SMTPNotSupportedError
 
-from .faces import DropIn, Face, Strict
+from .faces import Async, DropIn, Face, Strict
 from .server import WHOLE, Delivery, Peer, Script, delivered
 
 USER, PASSWORD = LOGIN = ("user@x.test", "correct horse")
 
 with_secrets_protected = pytest.mark.parametrize(
-    "face", ["drop-in clear", "drop-in tls", "strict tls"], indirect=True
+    "face", ["drop-in clear", "drop-in tls", "strict tls", "aio clear", "aio tls"], indirect=True
 )
 in_tls = pytest.mark.parametrize("strict", ["tls"], indirect=True)
 
@@ -56,7 +56,7 @@ def test_case_26_strict_no_password_in_clear(
         assert server.received == b"EHLO client.test\r\n"
 
 
-@pytest.mark.parametrize("face", ["drop-in clear", "strict clear"], indirect=True)
+@pytest.mark.parametrize("face", ["drop-in clear", "strict clear", "aio clear"], indirect=True)
 def test_case_26_password_in_clear_where_allowed(face: Face) -> None:
     def script(peer: Peer) -> None:
         peer.greet("AUTH PLAIN")
@@ -86,6 +86,8 @@ def test_case_26_password_in_clear_where_allowed(face: Face) -> None:
 def test_case_27_no_weaker_mechanism_after_535(
     face: Face, strong: str, answer: bytes, delivery: Delivery
 ) -> None:
+    """Not with csmtplib.aio: aiosmtplib's tests want the others to be tried."""
+
     def script(peer: Peer) -> None:
         peer.greet(f"AUTH PLAIN LOGIN {strong}")
         peer.expect(f"AUTH {strong}")
@@ -175,15 +177,17 @@ def test_case_28_login_prompts_swapped(face: Face, user_prompt: str) -> None:
         with pytest.raises(SMTPAuthenticationError):
             face.open(server, login=LOGIN)
         face.close()
-        # The drop-in has sent the user name with AUTH, so the password was due.
-        first = PASSWORD if isinstance(face, DropIn) else USER
-        assert got == [f"{b64(each)}\r\n".encode() for each in (first, USER)]
+        # These have sent the user name with AUTH, so the password was due.
+        first = PASSWORD if isinstance(face, (DropIn, Async)) else USER
+        second = "*" if isinstance(face, Async) else b64(USER)
+        assert got == [f"{b64(first)}\r\n".encode(), f"{second}\r\n".encode()]
 
 
+@pytest.mark.parametrize(
+    "face", ["drop-in clear", "drop-in tls", "aio clear", "aio tls"], indirect=True
+)
 @delivered(b"334 VXNlcm5hbWU6\r\n")
-def test_case_28_initial_response_ignored(
-    drop_in: DropIn, answer: bytes, delivery: Delivery
-) -> None:
+def test_case_28_initial_response_ignored(face: Face, answer: bytes, delivery: Delivery) -> None:
     """The server prompts for the user name that it was given with AUTH already."""
 
     def script(peer: Peer) -> None:
@@ -195,8 +199,8 @@ def test_case_28_initial_response_ignored(
         peer.expect(f"{b64(PASSWORD)}\r\n")
         peer.say("235 welcome")
 
-    with drop_in.serve(script, delivery=delivery) as server, drop_in:
-        drop_in.open(server, login=LOGIN)
+    with face.serve(script, delivery=delivery) as server, face:
+        face.open(server, login=LOGIN)
 
 
 @with_secrets_protected
@@ -429,4 +433,22 @@ def test_case_35_xoauth2_error(strict: Strict, answer: bytes, delivery: Delivery
         pytest.raises(SMTPAuthenticationError) as caught,
     ):
         strict.open(server, login=LOGIN, auth="XOAUTH2")
+    assert (caught.value.smtp_code, caught.value.smtp_error) == (535, b"token expired")
+
+
+@delivered(b"334 eyJzdGF0dXMiOiI0MDEifQ==\r\n")
+def test_case_35_xoauth2_error_aio(aio: Async, answer: bytes, delivery: Delivery) -> None:
+    token = f"user={USER}\1auth=Bearer {PASSWORD}\1\1"
+
+    def script(peer: Peer) -> None:
+        peer.greet("AUTH XOAUTH2 PLAIN")
+        peer.expect(f"AUTH XOAUTH2 {b64(token)}\r\n")
+        peer.deliver(answer)
+        peer.expect("\r\n")
+        peer.say("535 token expired")
+
+    with aio.serve(script, delivery=delivery) as server, aio:
+        client = aio.connect(server)
+        with pytest.raises(SMTPAuthenticationError) as caught:
+            aio.run(client.auth_xoauth2(USER, PASSWORD))
     assert (caught.value.smtp_code, caught.value.smtp_error) == (535, b"token expired")

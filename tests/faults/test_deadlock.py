@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from csmtplib import SMTP, kernel
+from csmtplib import kernel
 from csmtplib.drive.pump import pump
 from csmtplib.kernel.transaction import LAST_STEP, Mode
 from csmtplib.protocol import limits
@@ -32,16 +32,24 @@ LARGE_BODY = (b"x" * 76 + b"\r\n") * 2_000
 
 every_face = pytest.mark.parametrize(
     "face",
-    ["drop-in clear", "drop-in tls", "strict clear", "strict tls", "stream clear", "stream tls"],
+    [
+        f"{face} {transport}"
+        for face in ("drop-in", "strict", "stream", "aio", "aio-stream")
+        for transport in ("clear", "tls")
+    ],
     indirect=True,
 )
-streaming = pytest.mark.parametrize("face", ["stream clear", "stream tls"], indirect=True)
+streaming = pytest.mark.parametrize(
+    "face",
+    ["stream clear", "stream tls", "aio-stream clear", "aio-stream tls", "aio-source clear"],
+    indirect=True,
+)
 
 
 def know_all(session: StreamSession) -> None:
     """Make it known that the server can do all that it offers."""
     for mode in Mode:
-        show_all(session.smtp._policy().host, mode)
+        show_all(session.host, mode)
 
 
 def narrow(sock: socket.socket) -> None:
@@ -92,12 +100,11 @@ def withholds_answers(room: int) -> Script:
 def send(face: Face, server: ScriptedServer, body: bytes = BODY) -> None:
     session = face.open(server)
     narrow(face.sock)
-    if isinstance(session, SMTP):
-        assert session.sendmail(SENDER, RECIPIENTS, body) == {}
-    else:
-        assert isinstance(session, ResultSession)
+    if isinstance(session, ResultSession):
         (result,) = session.results(MailObject(SENDER, RECIPIENTS, body))
         assert result.accepted
+    else:
+        assert session.sendmail(SENDER, RECIPIENTS, body) == {}
 
 
 @every_face
@@ -198,7 +205,7 @@ def test_case_63_all_answers_at_the_end(face: Face) -> None:
         narrow(face.sock)
         assert isinstance(session, StreamSession)
         know_all(session)
-        results = list(session.smtp.send_many(mails()))
+        results = session.send_many(mails())
         assert [result.accepted for result in results] == [True] * count
         assert window.is_set()
 

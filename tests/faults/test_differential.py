@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 import csmtplib
+from csmtplib.aio import SMTPException
 
-from .faces import BODY, SENDER, TIMEOUT
+from .faces import BODY, SENDER, TIMEOUT, Async, as_smtplib
 from .server import BDAT, Peer, ScriptedServer, ScriptError
 
 RECIPIENTS = ["a@x.test", "b@x.test"]
@@ -309,6 +310,47 @@ def test_one_message(behaviour: Behaviour) -> None:
     assert_audit(behaviour, slow, fast)
     if is_comparable(behaviour, stdlib, slow):
         assert slow == stdlib
+
+
+def by_aio(aio: Async, server: ScriptedServer, *, pipelining: bool) -> Report:
+    """The same of csmtplib.aio, in the terms of smtplib. It has no audit."""
+    session = aio.open(server)
+    client = session.client
+    client.pipelining = pipelining
+
+    def noop() -> Any:
+        try:
+            code, text = aio.run(client.noop())
+        except SMTPException as error:
+            raise as_smtplib(error) from error
+        return code, text.encode()
+
+    def sendmail() -> Any:
+        return session.sendmail(SENDER, RECIPIENTS, BODY)
+
+    outcome = end_of(sendmail)
+    closed = not client.is_connected
+    return Report(outcome, closed, [end_of(noop), end_of(sendmail), end_of(noop)], [])
+
+
+@pytest.mark.parametrize("aio", ["clear"], indirect=True)
+@pytest.mark.parametrize(
+    "behaviour",
+    # Like aiosmtplib, it closes the connection where RSET is refused.
+    [each for each in EVERY_BEHAVIOUR if each.rset in ("250", "multi", CLOSE)],
+    ids=str,
+)
+def test_aio(behaviour: Behaviour, aio: Async) -> None:
+    with served(behaviour, 3, "PIPELINING") as server, aio:
+        drop_in = ours(csmtplib.SMTP, server, pipelining=True)
+        slow = by_aio(aio, server, pipelining=False)
+        fast = by_aio(aio, server, pipelining=True)
+        aio.close()
+    answers = {*vars(behaviour).values()}
+    assert_same(slow, fast, answers)
+    # What is no reply, or not a whole one, is none for csmtplib.aio.
+    if answers.isdisjoint(["garbage", "empty", CUT]):
+        assert_same(drop_in, fast, answers)
 
 
 @pytest.mark.parametrize(

@@ -17,13 +17,17 @@ from csmtplib import (
 )
 from csmtplib.protocol import limits
 
-from .faces import BODY, RECIPIENT, SENDER, SHORT_TIMEOUT, TIMEOUT, DropIn, Face, Strict
+from .faces import BODY, RECIPIENT, SENDER, SHORT_TIMEOUT, TIMEOUT, Async, DropIn, Face, Strict
 from .server import Delivery, Peer, Script, delivered
 
 at_greeting_or_mail = pytest.mark.parametrize("place", ["greeting", "mail"])
 over_lmtp_too = pytest.mark.parametrize(
     "face",
-    ["drop-in clear", "drop-in tls", "drop-in unix", "strict clear", "strict tls", "strict unix"],
+    [
+        f"{face} {transport}"
+        for face in ("drop-in", "strict", "aio")
+        for transport in ("clear", "tls", "unix")
+    ],
     indirect=True,
 )
 
@@ -384,7 +388,7 @@ def test_case_17_421_on_idle_connection(face: Face, answer: bytes, delivery: Del
         session.sendmail(SENDER, [RECIPIENT], BODY)
         is_idle.set()
         assert said_bye.wait(TIMEOUT)
-        if isinstance(face, DropIn):
+        if isinstance(face, (DropIn, Async)):
             with pytest.raises(SMTPSenderRefused, match="421"):
                 session.sendmail(SENDER, [RECIPIENT], BODY)
         else:

@@ -6,15 +6,18 @@ import email
 import email.errors
 import email.message
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
 
 import pytest
 
 from csmtplib import SMTP, SMTPNotSupportedError, kernel
+from csmtplib.aio import SMTP as SMTPClient
+from csmtplib.aio import SMTPResponse
 from csmtplib.protocol.mail_object import Unsendable
 from csmtplib.protocol.server_url import Server
 
-from .faces import BODY, RECIPIENT, SENDER, DropIn, Face, Strict
+from .faces import BODY, RECIPIENT, SENDER, Async, AsyncSession, DropIn, Face, Strict
 from .server import Peer, Script
 
 CONTROLS = [chr(code) for code in (*range(0x20), 0x7F)]
@@ -107,6 +110,80 @@ def test_case_36_white_space_around_an_address(drop_in: DropIn) -> None:
             smtp.mail(address)
 
 
+# The same of csmtplib.aio.
+AIO_ADDRESS_COMMANDS: dict[str, Callable[[SMTPClient, str], Coroutine[Any, Any, object]]] = {
+    "mail": lambda client, text: client.mail(text),
+    "rcpt": lambda client, text: client.rcpt(text),
+    "vrfy": lambda client, text: client.vrfy(text),
+    "expn": lambda client, text: client.expn(text),
+    "sendmail sender": lambda client, text: client.sendmail(text, [RECIPIENT], BODY),
+    "sendmail recipient": lambda client, text: client.sendmail(SENDER, [RECIPIENT, text], BODY),
+    "send_message sender": lambda client, text: client.send_message(message(), sender=text),
+    "send_message recipient": lambda client, text: client.send_message(
+        message(), recipients=[text]
+    ),
+}
+AIO_COMMANDS: dict[str, Callable[[SMTPClient, str], Coroutine[Any, Any, object]]] = {
+    **AIO_ADDRESS_COMMANDS,
+    "mail option": lambda client, text: client.mail(SENDER, options=[f"SIZE={text}"]),
+    "rcpt option": lambda client, text: client.rcpt(RECIPIENT, options=[f"NOTIFY={text}"]),
+    "vrfy option": lambda client, text: client.vrfy(RECIPIENT, options=[text]),
+    "expn option": lambda client, text: client.expn(RECIPIENT, options=[text]),
+    "helo": lambda client, text: client.helo(hostname=text),
+    "ehlo": lambda client, text: client.ehlo(hostname=text),
+    "execute_command command": lambda client, text: client.execute_command(text.encode("ascii")),
+    "execute_command arguments": lambda client, text: client.execute_command(
+        b"NOOP", text.encode("ascii")
+    ),
+    "sendmail mail option": lambda client, text: client.sendmail(
+        SENDER, [RECIPIENT], BODY, mail_options=[text]
+    ),
+    "sendmail rcpt option": lambda client, text: client.sendmail(
+        SENDER, [RECIPIENT], BODY, rcpt_options=[text]
+    ),
+}
+
+
+@pytest.mark.parametrize("command", AIO_COMMANDS)
+@at_each_place
+def test_case_36_control_characters_aio(aio: Async, command: str, place: str) -> None:
+    controls = CONTROLS
+    # As in aiosmtplib, white space around an address or a host name is no part of it.
+    trims = command in AIO_ADDRESS_COMMANDS or command in ("helo", "ehlo")
+    if trims and place.strip("{}") == "a@x.test":
+        controls = [control for control in CONTROLS if not control.isspace()]
+    with aio.serve(offers("8BITMIME", "SIZE")) as server, aio:
+        client = aio.connect(server)
+        for control in controls:
+            with pytest.raises(ValueError):  # noqa: PT011
+                aio.run(AIO_COMMANDS[command](client, place.format(control)))
+        aio.close()
+        assert server.received == HELLO.replace(b"ehlo", b"EHLO")
+
+
+@pytest.mark.parametrize("control", ["\r", "\n", "\0", "\t", "\x7f", " "])
+def test_case_36_control_characters_in_aio_name(control: str) -> None:
+    with pytest.raises(ValueError, match="local_hostname"):
+        SMTPClient(hostname="mx.test", local_hostname=f"client.test{control}NOOP")
+
+
+def test_case_36_white_space_around_an_address_aio(aio: Async) -> None:
+    addresses = [
+        place.format(control) for place in ("a@x.test{}", "{}a@x.test") for control in WHITE_SPACE
+    ]
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        for _ in addresses:
+            assert peer.expect("MAIL FROM:").endswith(b":<a@x.test>\r\n")
+            peer.say("250 sender ok")
+
+    with aio.serve(script) as server, aio:
+        client = aio.connect(server)
+        for address in addresses:
+            aio.run(client.mail(address))
+
+
 def envelope(place: str, address: str) -> tuple[str, list[str]]:
     """An envelope with the address as its sender, or as its second recipient."""
     return (address, [RECIPIENT]) if place == "sender" else (SENDER, [RECIPIENT, address])
@@ -154,6 +231,18 @@ def test_case_37_43_not_ascii(drop_in: DropIn, command: str, address: str) -> No
 
 
 @not_ascii
+@pytest.mark.parametrize("command", AIO_COMMANDS)
+def test_case_37_43_not_ascii_aio(aio: Async, command: str, address: str) -> None:
+    is_message = command.startswith("send_message")
+    with aio.serve(offers("8BITMIME", "SIZE")) as server, aio:
+        client = aio.connect(server)
+        with pytest.raises(SMTPNotSupportedError if is_message else UnicodeEncodeError):
+            aio.run(AIO_COMMANDS[command](client, address))
+        aio.close()
+        assert server.received.lower() == HELLO
+
+
+@not_ascii
 @pytest.mark.parametrize("command", ["sender", "recipient"])
 def test_case_37_43_not_ascii_strict(strict: Strict, command: str, address: str) -> None:
     with strict.serve(offers("8BITMIME", "SIZE")) as server, strict:
@@ -188,6 +277,8 @@ def test_case_37_43_smtputf8_offered(face: Face, address: str) -> None:
             # And only for that transaction.
             with pytest.raises(UnicodeEncodeError):
                 session.mail(address)
+        elif isinstance(session, AsyncSession):
+            session.sendmail(address, [address], BODY, mail_options=["SMTPUTF8"])
         else:
             session.sendmail(address, [address], BODY)
 
@@ -239,6 +330,35 @@ def test_case_38_smuggling_dropin_str(drop_in: DropIn) -> None:
     assert received == [DOT_STUFFED] * len(SMUGGLING)
 
 
+def test_case_38_smuggling_aio(aio: Async) -> None:
+    """As with aiosmtplib, every line end becomes CR LF."""
+    assert on_the_wire(aio, *SMUGGLING) == [DOT_STUFFED] * len(SMUGGLING)
+
+
+def test_case_38_smuggling_aio_str(aio: Async) -> None:
+    received: list[bytes] = []
+    with aio.serve(accepts_into(received, len(SMUGGLING))) as server, aio:
+        session = aio.open(server)
+        for body in SMUGGLING:
+            session.sendmail(SENDER, [RECIPIENT], body.decode())
+    assert received == [DOT_STUFFED] * len(SMUGGLING)
+
+
+@pytest.mark.parametrize("by_methods", [False, True])
+def test_case_38_nul_aio(aio: Async, by_methods: bool) -> None:
+    """As with aiosmtplib, it is sent."""
+
+    class Client(SMTPClient):
+        async def rset(self, **options: Any) -> SMTPResponse:
+            return await super().rset(**options)
+
+    received: list[bytes] = []
+    with aio.serve(accepts_into(received, 1)) as server, aio:
+        client = aio.connect(server, kind=Client if by_methods else SMTPClient)
+        aio.run(client.sendmail(SENDER, [RECIPIENT], b"a\r\n\0.\r\n.\rb"))
+    assert received == [b"a\r\n\0.\r\n..\r\nb\r\n.\r\n"]
+
+
 def test_case_38_dropin_bytes_gain_dots_only(drop_in: DropIn) -> None:
     bodies = {
         b"a\r.\r\nb": b"a\r.\r\nb\r\n.\r\n",
@@ -281,7 +401,9 @@ def test_case_40_one_terminator(
     face: Face, body: bytes, by_drop_in: bytes, by_strict: bytes
 ) -> None:
     # A terminator that is missing or doubled would show in the message behind.
-    expected = by_drop_in if isinstance(face, DropIn) else by_strict
+    # Like smtplib, aiosmtplib ends the last line of a message without lines.
+    ends_nothing = isinstance(face, Async) and not body
+    expected = by_drop_in if isinstance(face, DropIn) or ends_nothing else by_strict
     assert on_the_wire(face, body, BODY) == [expected, BODY + b".\r\n"]
 
 
@@ -291,9 +413,12 @@ def test_case_41_line_of_998(face: Face, before: bytes) -> None:
     assert on_the_wire(face, body) == [body + b".\r\n"]
 
 
-def test_case_41_line_of_999_dropin(drop_in: DropIn) -> None:
+@pytest.mark.parametrize(
+    "face", ["drop-in clear", "drop-in tls", "aio clear", "aio tls"], indirect=True
+)
+def test_case_41_line_of_999_dropin(face: Face) -> None:
     body = b"a\r\n" + b"x" * 999 + b"\r\n"
-    assert on_the_wire(drop_in, body) == [body + b".\r\n"]
+    assert on_the_wire(face, body) == [body + b".\r\n"]
 
 
 @pytest.mark.parametrize("line_end", [b"\r\n", b"\n", b""])
@@ -318,7 +443,13 @@ def test_case_42_too_large_strict(strict: Strict, body: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("face", "size"),
-    [("drop-in clear", 100), ("drop-in clear", 101), ("strict clear", 100)],
+    [
+        ("drop-in clear", 100),
+        ("drop-in clear", 101),
+        ("strict clear", 100),
+        ("aio clear", 100),
+        ("aio clear", 101),
+    ],
     indirect=["face"],
 )
 def test_case_42_size_declared(face: Face, size: int) -> None:
@@ -358,32 +489,47 @@ def multipart_message(value: str) -> email.message.Message:
     return made
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        "test\r\nBcc: victim@x.test",
-        "test\nBcc: victim@x.test",
-        "test\rBcc: victim@x.test",
-        "test\r\n folded\r\nBcc: victim@x.test",
-        "test\r\n\r\nbody",
-        "test\n\nbody",
-        "test\n.\nbody",
-    ],
-)
-def test_case_44_header_injection(drop_in: DropIn, value: str) -> None:
-    messages = (
+HEADER_INJECTIONS = [
+    "test\r\nBcc: victim@x.test",
+    "test\nBcc: victim@x.test",
+    "test\rBcc: victim@x.test",
+    "test\r\n folded\r\nBcc: victim@x.test",
+    "test\r\n\r\nbody",
+    "test\n\nbody",
+    "test\n.\nbody",
+]
+
+
+def messages_with(value: str) -> list[email.message.Message]:
+    """Messages with the value in their headers, in several places."""
+    return [
         compat_message(value=value),
         compat_message(name=value),
         compat_message(name=value.replace(" ", "").rstrip(":")),
         multipart_message(value),
-    )
+    ]
+
+
+@pytest.mark.parametrize("value", HEADER_INJECTIONS)
+def test_case_44_header_injection(drop_in: DropIn, value: str) -> None:
     with drop_in.serve(offers("8BITMIME")) as server, drop_in:
         smtp = drop_in.open(server)
-        for made in messages:
+        for made in messages_with(value):
             with pytest.raises((email.errors.MessageError, ValueError)):
                 smtp.send_message(made)
         drop_in.close()
         assert server.received == HELLO
+
+
+@pytest.mark.parametrize("value", HEADER_INJECTIONS)
+def test_case_44_header_injection_aio(aio: Async, value: str) -> None:
+    with aio.serve(offers("8BITMIME")) as server, aio:
+        client = aio.connect(server)
+        for made in messages_with(value):
+            with pytest.raises((email.errors.MessageError, ValueError)):
+                aio.run(client.send_message(made))
+        aio.close()
+        assert server.received.lower() == HELLO
 
 
 @pytest.mark.parametrize("value", ["test\r\n", "test\n", "test\r\n folded", "test\n\tfolded\r\n"])

@@ -15,16 +15,20 @@ from csmtplib import (
     SMTPServerDisconnected,
 )
 
-from .faces import TIMEOUT, DropIn, Face, Transport
+from .faces import TIMEOUT, Async, DropIn, Face, Transport
 from .server import Delivery, Peer, Script, ScriptedServer, delivered
 
 LOGIN = ("user", "secret")
 STARTTLS_DIALOGUE = b"ehlo client.test\r\nstarttls\r\n"
 TLS_RECORDS = (b"\x15\x03", b"\x16\x03")  # alert, handshake
 
-in_clear = pytest.mark.parametrize("face", ["drop-in clear", "strict clear"], indirect=True)
+in_clear = pytest.mark.parametrize(
+    "face", ["drop-in clear", "strict clear", "aio clear"], indirect=True
+)
 by_starttls_and_implicit = pytest.mark.parametrize(
-    "face", ["drop-in clear", "drop-in tls", "strict clear", "strict tls"], indirect=True
+    "face",
+    ["drop-in clear", "drop-in tls", "strict clear", "strict tls", "aio clear", "aio tls"],
+    indirect=True,
 )
 
 
@@ -162,6 +166,27 @@ def test_case_24_unverified_by_default(drop_in: DropIn, fault: str) -> None:
             smtp.starttls()
         with smtp:
             assert smtp.ehlo() == (250, b"mx.test")
+
+
+def test_case_24_verified_although_it_was_not_before(aio: Async) -> None:
+    """T2: a connection is verified as its context says by then."""
+    certificate = aio.certificates.bad["unknown-authority"]
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+
+    def first(peer: Peer) -> None:
+        begins_tls(aio, certificate)(peer)
+        if aio.transport is Transport.TLS:
+            peer.say("220 mx.test")
+        peer.expect("EHLO")
+        peer.say("250 mx.test")
+
+    with ScriptedServer(first, begins_tls(aio, certificate)) as server, aio:
+        starttls = aio.transport is Transport.CLEAR
+        aio.connect(server, starttls=starttls, context=context)
+        context.verify_mode = ssl.CERT_REQUIRED
+        with pytest.raises(ssl.SSLCertVerificationError):
+            aio.connect(server, starttls=starttls, context=context)
 
 
 @by_starttls_and_implicit
