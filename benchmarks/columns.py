@@ -73,6 +73,12 @@ RATIO = Column("x stdlib", times(rates, "stdlib"))
 COST_RATIO = Column("CPU / stdlib", times(costs, "stdlib"))
 
 RATES = (RATE, RATIO, COST, COST_RATIO)
+ASYNCHRONOUS = (
+    RATE,
+    Column("x aiosmtplib", times(rates, "aiosmtplib")),
+    COST,
+    Column("CPU / aiosmtplib", times(costs, "aiosmtplib")),
+)
 BULK = (RATE, RATIO, Column("x smtp-source", times(rates, "smtp-source")), COST, COST_RATIO)
 MEMORY = (
     RATE,

@@ -74,6 +74,7 @@ def one_round(panel: Panel, endpoint: Endpoint, contender: Contender, result: Re
         method=result.entry.method,
         connections=result.entry.connections,
         authority=str(endpoint.authority) if endpoint.authority else None,
+        uvloop=result.entry.uvloop,
     )
     before = endpoint.taken() if endpoint.taken else 0
     report = measure(contender, job, panel.limit)

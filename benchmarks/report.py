@@ -23,7 +23,7 @@ def yardsticks(results: Sequence[Result]) -> Yardsticks:
     return {
         result.entry.contender: result.reports
         for result in results
-        if result.entry.contender in ("stdlib", "smtp-source") and result.runs
+        if result.entry.contender in ("stdlib", "smtp-source", "aiosmtplib") and result.runs
     }
 
 

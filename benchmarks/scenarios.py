@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .clients.worker import Method
-from .columns import BULK, MEMORY, RATES, THREADS, Column
+from .columns import ASYNCHRONOUS, BULK, MEMORY, RATES, THREADS, Column
 
 MILLION = 1_000_000
 MESSAGE_SIZE = 2_000
@@ -21,6 +21,7 @@ CONNECTIONS = 10
 class Entry:
     """A contender, its method where it has several, how many messages it sends, and over how many
     connections. `client` is the module of clients/ that runs it where it is smtplib or csmtplib.
+    `uvloop` is for asynchronous clients.
     """
 
     contender: str
@@ -28,6 +29,7 @@ class Entry:
     method: Method = "sendmail"
     client: str = "drop_in"
     connections: int = 1
+    uvloop: bool = False
 
     @property
     def label(self) -> str:
@@ -37,6 +39,8 @@ class Entry:
             parts.append(self.method)
         if self.connections > 1:
             parts.append(f"{self.connections} connections")
+        if self.uvloop:
+            parts.append("uvloop")
         return ", ".join(parts)
 
     def messages(self, *, quick: bool) -> int:
@@ -77,6 +81,29 @@ def ours(
 def bulk(count: int, method: Method, *, client: str = "bulk") -> tuple[Entry, ...]:
     """Return this project's entries over several connections."""
     return ours(count, method, client=client, connections=CONNECTIONS)
+
+
+def asynchronous(
+    title: str,
+    server: str,
+    count: int,
+    method: Method = "sendmail",
+    *,
+    ours: int | None = None,
+    connections: int = 1,
+    uvloop: bool = False,
+) -> Panel:
+    """Return a panel of csmtplib.aio beside aiosmtplib. ours: how many messages csmtplib sends, if
+    it is so much faster."""
+    entries = tuple(
+        Entry(contender, many, method, "asynchronous", connections, uvloop)
+        for contender, many in (
+            ("aiosmtplib", count),
+            ("csmtplib c", ours or count),
+            ("csmtplib python", ours or count),
+        )
+    )
+    return Panel(title, server, entries, columns=ASYNCHRONOUS)
 
 
 def peers(count: int) -> tuple[Entry, ...]:
@@ -150,6 +177,32 @@ def scenarios(million: int) -> dict[str, tuple[Panel, ...]]:
                 "sink",
                 (Entry("stdlib", 10_000), *ours(40_000, "send_many")),
             ),
+        ),
+        "asyncio": (
+            asynchronous("await sendmail(), DATA", "smtp-sink", 5_000),
+            asynchronous("await sendmail(), DATA", "sink", 5_000),
+            asynchronous("50 tasks that await sendmail()", "sink", 10_000, connections=50),
+            asynchronous("send_many(), PIPELINING", "smtp-sink", 5_000, "send_many"),
+            asynchronous("send_many(), CHUNKING", "sink", 5_000, "send_many", ours=50_000),
+            asynchronous("1 message a task, a pool", "sink", 5_000, "pool", connections=10),
+            asynchronous("await sendmail(), TLS", "smtp-sink, TLS", 3_000),
+            asynchronous("send_many(), TLS", "smtp-sink, TLS", 3_000, "send_many"),
+        ),
+        "asyncio-uvloop": (
+            asynchronous("await sendmail(), DATA", "sink", 5_000, uvloop=True),
+            asynchronous(
+                "50 tasks that await sendmail()", "sink", 10_000, connections=50, uvloop=True
+            ),
+            asynchronous(
+                "send_many(), CHUNKING", "sink", 5_000, "send_many", ours=50_000, uvloop=True
+            ),
+        ),
+        "asyncio-rtt": (
+            asynchronous("await sendmail()", "smtp-sink, 50 ms", FEW),
+            asynchronous(
+                "1 message a task, a pool", "sink, 50 ms", 10 * FEW, "pool", connections=10
+            ),
+            asynchronous("send_many(), CHUNKING", "sink, 50 ms", FEW, "send_many", ours=40_000),
         ),
         "million": (
             Panel(

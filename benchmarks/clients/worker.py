@@ -18,7 +18,7 @@ from typing import Literal
 HOST = "127.0.0.1"
 READY = "ready"
 
-Method = Literal["sendmail", "send_many", "BulkSender", "BulkSender with a journal"]
+Method = Literal["sendmail", "send_many", "pool", "BulkSender", "BulkSender with a journal"]
 Report = Mapping[str, float]
 
 
@@ -26,7 +26,8 @@ Report = Mapping[str, float]
 class Job:
     """A task: what to send, where to and how. `module` and `method` tell the drop-in from what it
     replaces; `connections` is over how many, for the clients that can have several; `authority` is
-    the file of the certificate authority where TLS is spoken from the start.
+    the file of the certificate authority where TLS is spoken from the start. `uvloop` has that run
+    asynchronous clients.
     """
 
     port: int
@@ -36,6 +37,7 @@ class Job:
     method: Method = "sendmail"
     connections: int = 1
     authority: str | None = None
+    uvloop: bool = False
 
 
 def job() -> Job:
