@@ -95,13 +95,24 @@ def test_an_exception_without_a_message_has_no_result() -> None:
 def test_a_result_is_found_through_the_exceptions_that_were_raised_from_it() -> None:
     first = asyncio.CancelledError()
     first.csmtplib_result = result = object()  # type: ignore[attr-defined]
-    second = TimeoutError()
-    second.__cause__ = first
-    third = LookupError()
-    third.__context__ = second
-    first.__context__ = third  # a circle is no trap
-    assert aio.result_of(third) is result
-    assert aio.result_of(first) is result
+    second = asyncio.CancelledError()  # as Python 3.10 raises it for a task
+    second.__context__ = first
+    third = TimeoutError()
+    third.__cause__ = second
+    fourth = LookupError()
+    fourth.__cause__ = third
+    first.__cause__ = fourth  # a circle is no trap
+    for each in (first, second, third, fourth):
+        assert aio.result_of(each) is result
+
+
+@pytest.mark.parametrize("kind", [aio.SMTPServerDisconnected, asyncio.CancelledError])
+def test_the_result_of_a_message_is_not_that_of_the_one_before(kind: type[BaseException]) -> None:
+    before = aio.SMTPServerDisconnected("gone")
+    before.csmtplib_result = object()  # type: ignore[assignment]
+    error = kind("the next message was not begun")
+    error.__context__ = before  # as where it is raised while the other one is handled
+    assert aio.result_of(error) is None
 
 
 def test_an_event_loop_in_the_way_of_a_synchronous_call() -> None:

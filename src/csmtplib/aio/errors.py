@@ -170,14 +170,20 @@ def results_of(error: BaseException | None) -> list[Result]:
 
 
 def _found(error: BaseException | None, name: str) -> Any:
-    """Return the attribute of an exception, or of one of those that it was raised from."""
+    """Return the attribute of an exception, or of one of those that it was raised from.
+
+    What was only being handled when it was raised may be about another message. But Python 3.10
+    raises a CancelledError of its own for a task that was cancelled, in the context of the task's.
+    """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         value = getattr(error, name, None)
         if value is not None:
             return value
         seen.add(id(error))
-        error = error.__cause__ or error.__context__
+        cause, context = error.__cause__, error.__context__
+        is_of_task = isinstance(error, asyncio.CancelledError) and type(context) is type(error)
+        error = context if cause is None and is_of_task else cause
     return None
 
 

@@ -489,7 +489,7 @@ def _expire(waiter: asyncio.Future[PooledClient | None], seconds: float) -> None
 def _has_not_left(error: BaseException) -> bool:
     """Return whether a message can be sent again: the connection was lost, or closed by 421, before
     its end had left."""
-    result = getattr(error, "csmtplib_result", None)
+    result = errors.result_of(error)
     if isinstance(error, errors.SMTPResponseException):
         is_lost = error.code == SMTPStatus.domain_unavailable
     else:
