@@ -36,7 +36,7 @@ SMTP_TLS_PORT = 465
 SMTP_STARTTLS_PORT = 587
 DEFAULT_TIMEOUT = 60
 
-# As long as systems take to give up on their own, and no longer.
+# Stands for no limit. Timers of event loops do not take infinity.
 _NO_TIMEOUT_SECONDS = 10 * 365 * 86400.0
 
 # The arguments of connect() that the client keeps, and the attributes that have them.
@@ -101,7 +101,7 @@ class Connection:
         username, password: what connect() logs in with. oauth_token_generator: returns an access
         token for XOAUTH2, instead of the password. local_hostname: the name for EHLO, by default
         this host's. source_address: host and port to connect from. timeout: seconds that connecting
-        or a reply may take; None for the limits of RFC 5321.
+        or a reply may take; None for no limit, but in a transaction for those of RFC 5321.
 
         use_tls: TLS from the start. start_tls: STARTTLS, which None uses if the server offers it,
         True demands, and False does not use. validate_certs: whether the server's certificate is
@@ -178,7 +178,7 @@ class Connection:
         return self.transport.get_extra_info(key)
 
     def _forget_session(self) -> None:
-        """Forget what the server has said of itself."""
+        """Forget what the server has said about itself."""
 
     # Settings
 
@@ -274,8 +274,10 @@ class Connection:
         return response
 
     async def _get_default_local_hostname(self) -> str:
-        # Name servers are asked once a process, in a thread.
-        return await asyncio.to_thread(_own_hostname)
+        if not _own_hostname.cache_info().currsize:
+            # Name servers are asked once a process, in a thread.
+            await asyncio.to_thread(_own_hostname)
+        return _own_hostname()
 
     async def _begin_session(self) -> None:
         """Do what the settings ask for once the server has greeted."""

@@ -23,5 +23,5 @@ class Default(enum.Enum):
     token = 0
 
 
-# Seconds; None for no limit; the token for the client's own timeout.
+# Seconds; None for no limit, see SMTP; the token for the client's own timeout.
 Timeout: TypeAlias = float | Literal[Default.token] | None

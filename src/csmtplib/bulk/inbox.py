@@ -41,7 +41,9 @@ class Inbox:
     def put(self, job: object) -> None:
         """Hand over a job."""
         self._jobs.append(job)
-        self._wake()
+        if len(self._jobs) == 1:
+            # Otherwise there were some already, and the run has been woken for them.
+            self._wake()
 
     def end(self, error: BaseException | None = None) -> None:
         """Hand over no more. error: what asking for the next job has raised."""

@@ -87,7 +87,7 @@ class LoopConnection(asyncio.BufferedProtocol):
         self._deadline = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
-        self._unsent = 0  # bytes that the transport held when a limit was checked
+        self._unsent = 0  # bytes that the transport held when it was looked at last
         # Of a run that ends early: whether a message was completed since the last one, and how long
         # it goes on then.
         self._has_completed = False
@@ -426,6 +426,8 @@ class LoopConnection(asyncio.BufferedProtocol):
         patience: seconds after which the run also ends once a message was completed. If this is
         cancelled, the pipeline goes on: lose() it, or run it again.
         """
+        pipeline = self._pipeline
+        assert pipeline is not None
         self.target = target
         self._patience, self._is_due = patience, False
         try:
@@ -437,7 +439,7 @@ class LoopConnection(asyncio.BufferedProtocol):
                     await self._waiter
                 finally:
                     self._waiter = None
-                is_over = self._is_due or self._is_over()
+                is_over = self._is_due or self._is_over(pipeline, pipeline.want())
         finally:
             self._has_completed, self._patience = False, None
             if self._due is not None:
@@ -455,7 +457,7 @@ class LoopConnection(asyncio.BufferedProtocol):
         assert watch is not None
         want = pipeline.want()
         while True:
-            if len(replies) and self._is_surplus(want):
+            if len(replies) and self._is_surplus(pipeline, want):
                 pipeline.lose(unexpected(0, 0, replies.peek(200)))
                 break
             if want & _WRITE and not self._is_paused:
@@ -478,7 +480,7 @@ class LoopConnection(asyncio.BufferedProtocol):
         if read and not wrote and want == _READ and self._sock is not None:
             # A server that leaves Nagle's algorithm on waits for it with the next reply.
             acks.acknowledge(self._sock)
-        if not want or pipeline.failure is not None or 0 < self.target >= len(pipeline):
+        if self._is_over(pipeline, want):
             self._deadline = math.inf
             self._wake()
             return True
@@ -490,22 +492,16 @@ class LoopConnection(asyncio.BufferedProtocol):
         self._set_deadline(now + watch.note(now, wrote, read), now)
         return False
 
-    def _is_surplus(self, want: int) -> bool:
+    def _is_surplus(self, pipeline: Pipeline, want: int) -> bool:
         """Return whether what was received answers nothing that was sent: it would be read as the
         reply to what is sent next."""
-        pipeline = self._pipeline
-        assert pipeline is not None
         if pipeline.failure is not None:
             return False
         is_next = self._one_by_one and want & _WRITE and pipeline.booked > self._asked
         return bool(is_next or not want & _READ)
 
-    def _is_over(self) -> bool:
-        pipeline = self._pipeline
-        assert pipeline is not None
-        return (
-            pipeline.failure is not None or not pipeline.want() or 0 < self.target >= len(pipeline)
-        )
+    def _is_over(self, pipeline: Pipeline, want: int) -> bool:
+        return not want or pipeline.failure is not None or 0 < self.target >= len(pipeline)
 
 
 def _end_stream(pipeline: Pipeline) -> None:
