@@ -66,6 +66,7 @@ typedef struct csmtp_message {
     bool retried;               /* the message is sent again, one command at a time */
     csmtp_stage doubted; /* the command whose refusal may be about sending early, or CSMTP_LOST */
     int doubted_code;
+    size_t doubted_recipient; /* whose RCPT it was, if it was one */
     bool doubted_early; /* sent_early at that time */
 } csmtp_message;
 

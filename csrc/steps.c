@@ -104,6 +104,8 @@ void csmtp_steps_doubt(csmtp_steps *steps, csmtp_message *message, csmtp_stage c
     message->doubted = command;
     message->doubted_code = code;
     message->doubted_early = message->sent_early;
+    if (command == CSMTP_RCPT)
+        message->doubted_recipient = message->answered - 1;
     steps->doubts++;
 }
 
@@ -113,16 +115,15 @@ void csmtp_steps_clear_doubt(csmtp_steps *steps, csmtp_message *message)
     steps->doubts--;
 }
 
-/* Whether the doubted reply has come again although nothing was sent early. */
+/* Whether the doubted reply has come again although nothing was sent early. A RCPT is only doubted
+ * where no other was accepted, so one that is accepted now was refused for being early. */
 static bool is_refused_again(const csmtp_message *message)
 {
     if (message->doubted != CSMTP_RCPT)
         return message->stage == message->doubted && message->reply.code == message->doubted_code;
-    for (size_t i = 0; i < message->recipient_count; i++)
-        if (message->recipients[i].stage == CSMTP_RCPT &&
-            message->recipients[i].reply.code == message->doubted_code)
-            return true;
-    return false;
+    const csmtp_recipient *recipient = &message->recipients[message->doubted_recipient];
+    return message->accepted == 0 && recipient->stage == CSMTP_RCPT &&
+           recipient->reply.code == message->doubted_code;
 }
 
 void csmtp_steps_resolve_doubt(csmtp_steps *steps, const csmtp_message *message)

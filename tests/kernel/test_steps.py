@@ -110,6 +110,25 @@ CASES = [
     ),
     *(
         case(
+            f"one by one {first} and {second}: the flight was refused for coming early",
+            "> MAIL FROM:<s>\n> RCPT TO:<a>\n> RCPT TO:<b>\n> DATA\n"
+            "< 250 ok\n< 554 5.5.0 early\n< 503 early\n< 503 early\n"
+            + RESET
+            + f"> MAIL FROM:<s>\n< 250 ok\n> RCPT TO:<a>\n< {first}\n> RCPT TO:<b>\n< {second}\n"
+            + "> DATA\n< 354 go\n> text\n> .\n< 250 queued\n"
+            + SEQUENTIAL_TALK,
+            [(Stage.CONTENT, told("250 queued"), {at: (Stage.RCPT, told(no))}), OK],
+            (ALONE, ALONE),
+            messages=[["a", "b"], ["r"]],
+        )
+        for first, second, at, no in (
+            ("250 ok", "554 no", 1, "554 no"),
+            ("250 ok", "503 no", 1, "503 no"),
+            ("554 no", "250 ok", 0, "554 no"),
+        )
+    ),
+    *(
+        case(
             f"{reply}: about the message, whatever it follows",
             ENVELOPE
             + GO

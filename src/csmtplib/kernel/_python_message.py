@@ -47,8 +47,9 @@ class Message:
         self.has_uncounted_success = False
         # The message is sent again, one command at a time.
         self.retried = False
-        # The command whose refusal may be about sending early, the code, and sent_early then.
-        self.doubted: tuple[int, int, bool] | None = None
+        # The command whose refusal may be about sending early, the code, the index of the recipient
+        # if it was RCPT, and sent_early then.
+        self.doubted: tuple[int, int, int, bool] | None = None
         self.forget_answers()
 
     def forget_answers(self) -> None:

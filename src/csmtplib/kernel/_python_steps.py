@@ -100,7 +100,7 @@ class Steps:
             left_early = message.streamed and not self.lmtp
         is_open = message.doubted is None and not message.retried
         if left_early and is_open and self.limit > ALONE and _is_about_order(command, *reply):
-            message.doubted = (int(command), reply[0], message.sent_early)
+            message.doubted = (int(command), reply[0], message.answered - 1, message.sent_early)
             self.doubts += 1
 
     def clear_doubt(self, message: Message) -> None:
@@ -113,17 +113,22 @@ class Steps:
         assert message.doubted is not None
         self.doubts -= 1
         if not _is_refused_again(message):
-            command, _, early = message.doubted
+            command, _, _, early = message.doubted
             limit = WHOLE if early else ALONE
             self.restrict(FLIGHT if command == CONTENT else limit)
 
 
 def _is_refused_again(message: Message) -> bool:
-    """Whether the doubted reply has come again although nothing was sent early."""
+    """Whether the doubted reply has come again although nothing was sent early.
+
+    A RCPT is only doubted where no other was accepted, so one that is accepted now was refused for
+    being early.
+    """
     assert message.doubted is not None
-    stage, code, _ = message.doubted
+    stage, code, index, _ = message.doubted
     if stage == RCPT:
-        return (int(RCPT), code) in {(at, reply[0]) for at, reply in message.own_replies.values()}
+        at, reply = message.own_replies.get(index, (None, None))
+        return not message.accepted and at == RCPT and reply is not None and reply[0] == code
     return message.stage == stage and message.reply is not None and message.reply[0] == code
 
 
