@@ -246,7 +246,8 @@ def test_leaving_the_loop_closes_the_connection(messages: Messages, taken: int) 
 
     with scripted.Server(offer("PIPELINING")) as server:
         run(main())
-    assert server.deliveries[-1].text.startswith(b"Subject: last")
+    # The session that was left may be taking what had come, meanwhile.
+    assert any(each.text.startswith(b"Subject: last") for each in server.deliveries)
 
 
 def test_a_cancellation_tells_of_every_message_whose_result_was_not_taken() -> None:

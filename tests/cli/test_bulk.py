@@ -909,7 +909,7 @@ def test_the_first_results_are_all_the_same_refusal(cli: Command, tmp_path: Path
 
 def test_what_was_learned_about_the_server_is_reported(cli: Command, tmp_path: Path) -> None:
     """T8: --verbose reports its limit."""
-    arguments = write(tmp_path, addresses(100))
+    arguments = write(tmp_path, addresses(300))
     with ThrottlingServer(mails_per_connection=10) as server:
         done = cli("bulk", "--verbose", "--server", server.url, *arguments)
     assert done.code == 0
