@@ -180,6 +180,10 @@ class LoopConnection(asyncio.BufferedProtocol):
         else:
             self._wake()
 
+    def _go_on(self) -> None:
+        if self._pipeline is not None:
+            self._advance()
+
     # The connection
 
     @property
@@ -471,6 +475,12 @@ class LoopConnection(asyncio.BufferedProtocol):
                 transport.write(data)
                 pipeline.wrote(len(data))
                 wrote = True
+                if len(data) == _WRITE_BYTES and self.is_encrypted:
+                    # asyncio's TLS goes on taking data after the connection below it is lost, and
+                    # reports the loss in the next turn of the loop. What it takes counts as sent.
+                    self._loop.call_soon(self._go_on)
+                    want = pipeline.want()
+                    break
             elif not want and len(pipeline) and pipeline.failure is None:
                 # It holds its content until it is asked for.
                 pipeline.send_content()
