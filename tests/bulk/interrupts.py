@@ -319,14 +319,17 @@ def steps_of(run: Run) -> int:
     return counting.steps
 
 
-def interrupters(run: Run, again: Run, way: Way) -> Iterator[Interrupter]:
-    """Those of a run, over all of it; two runs are made for how long one is."""
+def interrupters(run: Run, again: Run, way: Way, every: int) -> Iterator[Interrupter]:
+    """Those of a run, over all of it; two runs are made for how long one is.
+
+    every: with calls, interrupt only at every so many of them, from a random one on.
+    """
     chance = random.Random()
     if way == "calls":
         for behind in (False, True):
             counting = ByCall(float("inf"), behind=behind)
             (again if behind else run).send(counting)
-            for at in range(1, counting.calls + 1):
+            for at in range(chance.randint(1, every), counting.calls + 1, every):
                 yield ByCall(at, behind=behind)
         return
     if way == "steps":
@@ -342,7 +345,7 @@ def interrupters(run: Run, again: Run, way: Way) -> Iterator[Interrupter]:
 
 
 def interrupt(
-    directory: Path, face: Face, runs: int, way: Way, *, chunking: bool, tls: bool
+    directory: Path, face: Face, runs: int, way: Way, *, chunking: bool, tls: bool, every: int = 1
 ) -> Account:
     """Goes on until so many runs were interrupted before they had ended, or as many as there are
     calls; the account of all runs."""
@@ -357,7 +360,7 @@ def interrupt(
         directory / "log", chunking=chunking, certificate=certificate
     ) as sink:
         numbered = (FACES[face](number, count, sink.url, directory) for number in itertools.count())
-        found = interrupters(next(numbered), next(numbered), way)
+        found = interrupters(next(numbered), next(numbered), way, every)
         left = runs
         if way != "calls":
             found = itertools.islice(found, 4 * runs)

@@ -31,7 +31,7 @@ from .letters import many
 from .maildir import DOMAIN, Mailbox, user
 from .postfix import MAILBOXES, Postfix, running_postfix
 
-MESSAGES = many(20_000)
+MESSAGES = many(8_000)
 FEWER = 500
 CONNECTIONS = 8
 # The time that a campaign may take, and then the server to write all of it into its log.
