@@ -29,7 +29,7 @@ def test_entry_points_called_with_wrong_types() -> None:
     assert done.returncode == 0
 
 
-@pytest.mark.skipif(not transactions._has_fd_loop, reason="needs the loop in C")
+@pytest.mark.skipif(not transactions.HAS_FD_LOOP, reason="needs the loop in C")
 def test_none_as_a_connection() -> None:
     """T26"""
     from csmtplib.drive import _fd

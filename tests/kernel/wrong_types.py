@@ -116,7 +116,7 @@ def main() -> None:
         attempt(run_through, (replies(), mode, False, True, False, 1000))
     for name, value in (("pull", 1), ("wrote", 1), ("lose", OSError()), ("release", content())):
         attempt_all(lambda value, name=name: getattr(pipeline(), name)(value), value)
-    if transactions._has_fd_loop:
+    if transactions.HAS_FD_LOOP:
         of_descriptors()
 
 

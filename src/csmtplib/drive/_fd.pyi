@@ -17,14 +17,21 @@ class Connection:
         idle: float | None,
         early_round_trips: float,
         quick_acks: bool = True,
+        end_cuts_off: bool = False,
         /,
     ) -> Self:
         """phases, idle, early_round_trips: as in protocol.limits.Limits. quick_acks: acknowledge
-        replies at once while more are expected."""
+        replies at once while more are expected. end_cuts_off: a last reply without a line end is
+        none, also where the pipeline is not strict."""
 
     @property
     def gap(self) -> float:
         """Return the longest wait between two replies to one flight, in seconds."""
+
+    @property
+    def seconds_left(self) -> float:
+        """Return how long the connection may wait by its time limits, after a run of 0 s that did
+        not end it."""
 
 def run(
     connection: Connection,

@@ -48,6 +48,7 @@ cdef extern from "fdloop.h" nogil:
         csmtp_run_status status
         int error
         bint quick_acks
+        double limit
 
     enum:
         CSMTP_CONNECTIONS
@@ -73,6 +74,7 @@ cdef class Connection:
     cdef Pipeline _pipeline
     cdef csmtp_connection _connection
     cdef object _idle
+    cdef bint _end_cuts_off
     cdef double _left  # when the last run ended
 
     def __cinit__(
@@ -83,16 +85,19 @@ cdef class Connection:
         idle,
         double early_round_trips,
         bint quick_acks=True,
+        bint end_cuts_off=False,
         /,
     ):
         """phases, idle, early_round_trips: as in protocol.limits.Limits. quick_acks: acknowledge
-        replies at once while more are expected."""
+        replies at once while more are expected. end_cuts_off: a last reply without a line end is
+        none, also where the pipeline is not strict."""
         command, data, block, content, probe, early = tuple(phases)
         self._idle = idle
         self._pipeline = pipeline
         self._connection.pipeline = &pipeline.table
         self._connection.fd = fd
         self._connection.quick_acks = quick_acks
+        self._end_cuts_off = end_cuts_off
         self._connection.watch.phase_seconds = [command, data, block, content, probe, early]
         self._connection.watch.early_round_trips = early_round_trips
         self._connection.watch.idle_seconds = -1.0 if idle is None else idle
@@ -106,12 +111,20 @@ cdef class Connection:
         """Return the longest wait between two replies to one flight, in seconds."""
         return self._connection.watch.gap
 
+    @property
+    def seconds_left(self):
+        """Return how long the connection may wait by its time limits, after a run of 0 s that did
+        not end it."""
+        return self._connection.limit - csmtp_now()
+
     cdef int _report_end(self) except -1:
         """Report to the pipeline how a run has ended. The receive buffer must still be acquired."""
         cdef Pipeline pipeline = self._pipeline
         cdef csmtp_run_status status = self._connection.status
         if status == CSMTP_RUN_UNREADABLE or status == CSMTP_RUN_FAULT:
             pipeline.handle_received(pipeline.table.unreadable)
+        elif status == CSMTP_RUN_END and self._end_cuts_off:
+            pipeline.handle_loss(EOFError("the server closed the connection"))
         elif status == CSMTP_RUN_END:
             pipeline.handle_end_of_stream()
         elif status == CSMTP_RUN_PHASE_OVER or status == CSMTP_RUN_IDLE_OVER:

@@ -23,13 +23,14 @@ from ..protocol.dialogue import Operation, Operations, Receive, Result, Send, Wr
 from ..protocol.failures import ConnectionLost
 from ..protocol.watch import Watch
 from . import acks
+from .descriptor import Descriptor, descriptor_of
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable
     from typing import Any
 
-    from ..kernel import Pipeline
+    from ..kernel import Content, Pipeline
     from ..protocol.limits import Limits
 
 _, _WRITE, _READ = Want
@@ -73,6 +74,9 @@ class LoopConnection(asyncio.BufferedProtocol):
         self._end: Exception | None = None  # why nothing more can be received
         self._sock: Any | None = None  # if it is not inside TLS
         self._poll: Any | None = None
+        # With the loop in C, once there was a pipeline; and whether it runs the one there is.
+        self._descriptor: Descriptor | None = None
+        self._is_direct = False
         self._is_paused = False  # the transport wants no more for now
         # asyncio would allocate 256 KiB for each read.
         self._buffer = memoryview(bytearray(limits.RECEIVE_BYTES))
@@ -136,6 +140,32 @@ class LoopConnection(asyncio.BufferedProtocol):
             self.abort()
         self._wake()
 
+    def _on_ready(self) -> None:
+        """Go on, where the descriptor is watched in place of the transport."""
+        pipeline, descriptor = self._pipeline, self._descriptor
+        assert descriptor is not None
+        if self._is_direct and pipeline is not None and pipeline.want():
+            self._advance_directly()
+            return
+        try:
+            data = descriptor.read()
+        except OSError as error:
+            self._fail(error)
+            return
+        if data:
+            self._receive_bytes(data)
+        elif data is not None:
+            self._stop_direct()
+            self.eof_received()
+            if self.transport is not None:
+                self.transport.close()
+
+    def _fail(self, error: Exception) -> None:
+        """Close the connection, which was lost."""
+        if self._end is None:
+            self._end = error
+        self.abort()
+
     def eof_received(self) -> None:
         if self._end is None:
             self._end = EOFError()
@@ -154,6 +184,7 @@ class LoopConnection(asyncio.BufferedProtocol):
             else:
                 self._pipeline.lose(self._end)
         self._cancel_timer()
+        self._stop_direct()
         self.transport = self._sock = self._poll = None
         self._wake()
         on_lost, self._on_lost = self._on_lost, None
@@ -208,6 +239,7 @@ class LoopConnection(asyncio.BufferedProtocol):
         if self._waiter is not None or self._pipeline is not None or self._is_paused:
             self.abort()
         elif self.transport is not None:
+            self._stop_direct()
             self.transport.close()
             self._cancel_timer()
 
@@ -216,8 +248,14 @@ class LoopConnection(asyncio.BufferedProtocol):
         if self._end is None:
             self._end = ConnectionLost("the connection was closed")
         if self.transport is not None:
+            self._stop_direct()
             self.transport.abort()
             self._cancel_timer()
+
+    def _stop_direct(self) -> None:
+        if self._descriptor is not None:
+            self._descriptor.close()
+            self._descriptor = None
 
     @property
     def is_readable(self) -> bool:
@@ -236,6 +274,9 @@ class LoopConnection(asyncio.BufferedProtocol):
     async def encrypt(self, tls: TLS) -> None:
         """Begin TLS on the connection. Raises OSError (ssl.SSLError among them)."""
         assert self.transport is not None
+        if self._descriptor is not None:
+            self._descriptor.give_back()
+            self._descriptor = None
         try:
             transport = await self._loop.start_tls(
                 self.transport,
@@ -290,6 +331,9 @@ class LoopConnection(asyncio.BufferedProtocol):
             self._limit(left)
             return
         pipeline, watch = self._pipeline, self._watch
+        if self._is_direct:
+            self._advance_directly()
+            return
         if pipeline is None or watch is None:
             self._wake()
             return
@@ -401,8 +445,13 @@ class LoopConnection(asyncio.BufferedProtocol):
             self.replies.feed(self._received)
             self._received.clear()
         self._pipeline = pipeline
-        self._watch = Watch(pipeline, allowed, monotonic())
         self.target = 0
+        if not one_by_one and self._can_be_direct():
+            assert self._descriptor is not None
+            self._descriptor.begin(pipeline, allowed)
+            self._is_direct = True
+        else:
+            self._watch = Watch(pipeline, allowed, monotonic())
         if len(self.replies):
             pipeline.receive()
         if isinstance(self._end, EOFError):
@@ -413,11 +462,23 @@ class LoopConnection(asyncio.BufferedProtocol):
     def end(self) -> float:
         """Take the connection away from the pipeline. Return the longest wait between two replies
         to one flight, in seconds."""
-        assert self._watch is not None
-        gap = self._watch.gap
+        gap = 0.0
+        if self._watch is not None:
+            gap = self._watch.gap
+        elif self._descriptor is not None:
+            gap = self._descriptor.end()
         self._pipeline = self._watch = None
+        self._is_direct = False
         self._deadline = math.inf
         return gap
+
+    def _can_be_direct(self) -> bool:
+        """Return whether the loop in C can run a pipeline now; have the descriptor for it."""
+        if not self.is_connected or self._held():
+            return False
+        if self._descriptor is None and self._sock is not None:
+            self._descriptor = descriptor_of(self._loop, self.transport, self._on_ready)
+        return self._descriptor is not None
 
     def flush(self) -> None:
         """Send what the pipeline has to send, without waiting."""
@@ -456,6 +517,8 @@ class LoopConnection(asyncio.BufferedProtocol):
 
     def _advance(self, *, read: bool = False, wrote: bool = False) -> bool:
         """Write what can be written; return whether the run is over."""
+        if self._is_direct:
+            return self._advance_directly()
         pipeline, watch, replies = self._pipeline, self._watch, self.replies
         assert pipeline is not None
         assert watch is not None
@@ -490,16 +553,53 @@ class LoopConnection(asyncio.BufferedProtocol):
         if read and not wrote and want == _READ and self._sock is not None:
             # A server that leaves Nagle's algorithm on waits for it with the next reply.
             acks.acknowledge(self._sock)
+        if self._has_ended(pipeline, want):
+            return True
+        if self._is_paused:
+            self._unsent = self._held()
+        now = monotonic()
+        self._set_deadline(now + watch.note(now, wrote, read), now)
+        return False
+
+    def _advance_directly(self) -> bool:
+        """Write and read what is possible without waiting; return whether the run is over."""
+        pipeline, descriptor, left = self._pipeline, self._descriptor, math.inf
+        assert pipeline is not None
+        count = len(pipeline)
+        if descriptor is None:
+            pipeline.lose(self._end or ConnectionLost("the connection is closed"))
+        elif pipeline.failure is None:
+            left = descriptor.run(self._before_content)
+            self._refuse_surplus()
+        if len(pipeline) < count:
+            self._has_completed = True
+        failure = pipeline.failure
+        if isinstance(failure, (OSError, EOFError)) and not isinstance(failure, TimeoutError):
+            self._fail(failure)
+        if self._has_ended(pipeline, pipeline.want()):
+            return True
+        now = monotonic()
+        self._set_deadline(now + left, now)
+        return False
+
+    def _before_content(self) -> Content | None:
+        self._refuse_surplus()
+        return None
+
+    def _refuse_surplus(self) -> None:
+        pipeline, replies = self._pipeline, self.replies
+        assert pipeline is not None
+        if len(replies) and self._is_surplus(pipeline, pipeline.want()):
+            pipeline.lose(unexpected(0, 0, replies.peek(200)))
+
+    def _has_ended(self, pipeline: Pipeline, want: int) -> bool:
+        """Return whether the run is over; if so, wake who waits for it. Else limit its patience."""
         if self._is_over(pipeline, want):
             self._deadline = math.inf
             self._wake()
             return True
         if self._patience is not None and self._has_completed and self._due is None:
             self._due = self._loop.call_later(self._patience, self._end_run)
-        if self._is_paused:
-            self._unsent = self._held()
-        now = monotonic()
-        self._set_deadline(now + watch.note(now, wrote, read), now)
         return False
 
     def _is_surplus(self, pipeline: Pipeline, want: int) -> bool:

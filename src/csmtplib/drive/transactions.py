@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 # Windows has no poll(), so the pump runs there.
 _has_poll = hasattr(select, "poll")
-_has_fd_loop = kernel.implementation == "c" and _has_poll
-if _has_fd_loop:
+HAS_FD_LOOP = kernel.implementation == "c" and _has_poll
+if HAS_FD_LOOP:
     from . import _fd
 
 
@@ -82,7 +82,7 @@ def run(
         pipeline.receive()
     if pipeline.failure is not None:
         return 0.0
-    if _has_fd_loop and type(sock) in _PLAIN:
+    if HAS_FD_LOOP and type(sock) in _PLAIN:
         connection = _by_descriptor(pipeline, sock, allowed)
         _fd.run(connection, target, limits.RECEIVE_BYTES, seconds, before_content)
         return connection.gap
@@ -121,7 +121,7 @@ class Connection:
         self.target = 0
         self._pump = Pump(pipeline, replies, sock, allowed, can_poll=type(sock) in ORIGINAL)
         self._by_fd: _fd.Connection | None = None
-        if _has_fd_loop and type(sock) in _PLAIN:
+        if HAS_FD_LOOP and type(sock) in _PLAIN:
             self._by_fd = _by_descriptor(pipeline, sock, allowed)
         if len(replies):
             pipeline.receive()
@@ -140,7 +140,7 @@ def run_together(
     """
     by_fd = [each._by_fd for each in connections if each._by_fd is not None]
     targets = [each.target for each in connections]
-    if _has_fd_loop and len(by_fd) == len(connections):
+    if HAS_FD_LOOP and len(by_fd) == len(connections):
         wake_fd = -1 if wake is None else wake.fileno()
         _fd.run_together(by_fd, targets, wake_fd, limits.RECEIVE_BYTES, seconds)
     else:
