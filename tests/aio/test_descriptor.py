@@ -118,7 +118,7 @@ def test_a_server_that_speaks_between_messages() -> None:
 
 
 def test_the_loop_rests_while_results_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the server has said by then is read, and not found ready again and again."""
+    """It reads what the server has said by then, and does not find it ready again and again."""
     turns = counted(monkeypatch)
     messages = [("me@example.org", f"{number}@example.net", b"") for number in range(40)]
 

@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..drive import tls
-from ..drive.event_loop import TLS, LoopConnection, tls_options
+from ..drive.event_loop import LoopConnection
 from ..drive.hostname import local_hostname
+from ..drive.loop_transport import TLS, tls_options
 from ..kernel.errors import ReplyError
 from ..protocol import envelope, extension_policy, limits
 from ..protocol.dialogue import Dialogue, Exchange, Flow, StartTLS

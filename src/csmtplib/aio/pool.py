@@ -10,7 +10,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from ..drive.event_loop import TLS
+from ..drive.loop_transport import TLS
 from ..drive.sock import tls_context
 from ..protocol import flows, server_url
 from ..protocol.arguments import check_count, check_flag, check_kind, check_seconds, refuse_type

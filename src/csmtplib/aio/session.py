@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING
 
-from ..drive.event_loop import TLS
+from ..drive.loop_transport import TLS
 from ..protocol import limits, sasl
 from ..protocol.features import parse_ehlo
 from . import errors

@@ -32,7 +32,7 @@ _, _WRITE, _READ = Want
 
 
 class Descriptor:
-    """What the event loop watches in place of the transport, and runs pipelines over."""
+    """It is watched by an event loop in place of the transport, and pipelines are run over it."""
 
     def __init__(
         self,
