@@ -109,13 +109,14 @@ def run(options: argparse.Namespace) -> tuple[Panels, list[Cell]]:
                 except ServerUnavailable as reason:
                     print(f"  left out: {reason}")
                     continue
+                cpus = places.servers if panel.together else places.clients
                 results = compare(
                     panel,
                     endpoint,
                     everyone,
                     rounds=rounds,
                     quick=options.quick,
-                    cpus=(everywhere if panel.threaded else places).clients,
+                    cpus=everywhere.clients if panel.threaded else cpus,
                 )
                 print(table(panel, results), flush=True)
                 measured.append((name, panel, results))

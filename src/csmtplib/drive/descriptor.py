@@ -98,25 +98,32 @@ class Descriptor:
         to one flight, in seconds."""
         gap = 0.0 if self._connection is None else self._connection.gap
         self._connection = self._pipeline = None
-        self._wait_for_room(False)
+        if self._is_waiting_for_room:
+            self._wait_for_room(False)
         return gap
 
-    def run(self, before_content: Callable[[], Content | None]) -> float:
-        """Do what is possible without waiting. Return the seconds that are left before a time limit
-        ends the connection."""
+    def run(self, before_content: Callable[[], Content | None]) -> int:
+        """Do what is possible without waiting. Return what the pipeline wants then."""
         assert self._connection is not None
         assert self._pipeline is not None
         _fd.run(self._connection, 0, limits.RECEIVE_BYTES, 0.0, before_content)
-        self._wait_for_room(self._pipeline.want() & _WRITE != 0)
+        want = self._pipeline.want()
+        if bool(want & _WRITE) != self._is_waiting_for_room:
+            self._wait_for_room(not self._is_waiting_for_room)
+        return want
+
+    @property
+    def seconds_left(self) -> float:
+        """The seconds that are left before a time limit ends the connection."""
+        assert self._connection is not None
         return self._connection.seconds_left
 
     def _wait_for_room(self, is_waiting: bool) -> None:
-        if is_waiting != self._is_waiting_for_room:
-            self._is_waiting_for_room = is_waiting
-            if is_waiting:
-                self._loop.add_writer(self._sock, self._on_ready)
-            elif self._sock.fileno() >= 0:
-                self._loop.remove_writer(self._sock)
+        self._is_waiting_for_room = is_waiting
+        if is_waiting:
+            self._loop.add_writer(self._sock, self._on_ready)
+        elif self._sock.fileno() >= 0:
+            self._loop.remove_writer(self._sock)
 
 
 def descriptor_of(

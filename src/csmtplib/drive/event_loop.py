@@ -238,23 +238,25 @@ class LoopConnection(LoopTransport):
 
     def _advance_directly(self) -> bool:
         """Write and read what is possible without waiting; return whether the run is over."""
-        pipeline, descriptor, left = self._pipeline, self._descriptor, math.inf
+        pipeline, descriptor = self._pipeline, self._descriptor
         assert pipeline is not None
-        count = len(pipeline)
+        count, want = len(pipeline), 0
         if descriptor is None:
             pipeline.lose(self._end or ConnectionLost("the connection is closed"))
         elif pipeline.failure is None:
-            left = descriptor.run(self._before_content)
-            self._refuse_surplus()
+            want = descriptor.run(self._before_content)
+            if len(self.replies):
+                self._refuse_surplus()
         if len(pipeline) < count:
             self._has_completed = True
         failure = pipeline.failure
         if isinstance(failure, (OSError, EOFError)) and not isinstance(failure, TimeoutError):
             self._fail(failure)
-        if self._has_ended(pipeline, pipeline.want()):
+        if self._has_ended(pipeline, want):
             return True
+        assert descriptor is not None
         now = monotonic()
-        self._set_deadline(now + left, now)
+        self._set_deadline(now + descriptor.seconds_left, now)
         return False
 
     def _before_content(self) -> Content | None:
