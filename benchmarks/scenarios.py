@@ -125,6 +125,12 @@ def scenarios(million: int) -> dict[str, tuple[Panel, ...]]:
                 "smtp-sink",
                 (Entry("stdlib", 10_000), *ours(10_000, "sendmail"), *peers(10_000)),
             ),
+            Panel(
+                "SMTP.sendmail(), on the server's CPU",
+                "smtp-sink",
+                (Entry("stdlib", 10_000), *ours(10_000, "sendmail")),
+                together=True,
+            ),
         ),
         "stream": (
             Panel(
