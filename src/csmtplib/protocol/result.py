@@ -65,6 +65,11 @@ class Result:
             reason = str(self.error) or type(self.error).__name__
             recipients = self.recipients or ("",)
             return tuple(Outcome(each, State.REJECTED, fault=reason) for each in recipients)
+        if len(self.recipients) == 1 and len(self._parts) == 1:
+            # Most results are like this.
+            _, stage, its_reply, others, _ = self._parts[0]
+            if its_reply is not None and not others:
+                return (_answered(self.recipients[0], stage, its_reply),)
         outcomes: dict[int, Outcome] = {}
         for indices, stage, reply, others, fault in self._parts:
             for place, index in enumerate(
@@ -76,16 +81,17 @@ class Result:
                     state = State.IN_DOUBT if its_stage == IN_DOUBT else State.DEFERRED
                     outcomes[index] = Outcome(recipient, state, fault=fault)
                 else:
-                    outcomes[index] = answered(
-                        recipient,
-                        Reply(*its_reply),
-                        to_rcpt=its_stage == RCPT,
-                        to_mail=its_stage == MAIL,
-                    )
+                    outcomes[index] = _answered(recipient, its_stage, its_reply)
         return tuple(outcomes[index] for index in range(len(self.recipients)))
 
     def __repr__(self) -> str:
         return f"<Result {'; '.join(map(str, self.outcomes))}>"
+
+
+def _answered(recipient: str, stage: int, reply: tuple[int, bytes]) -> Outcome:
+    # This is how a named tuple makes itself.
+    its_reply = tuple.__new__(Reply, reply)
+    return answered(recipient, its_reply, to_rcpt=stage == RCPT, to_mail=stage == MAIL)
 
 
 class Lazy(Generator[Item, None, None]):
