@@ -4,6 +4,8 @@ the pure kernels there is none, and the same holds."""
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 import ssl
 from pathlib import Path
@@ -28,6 +30,10 @@ class Refusing:
 
     def add_reader(self, *arguments: object) -> None:
         raise NotImplementedError
+
+
+def no_more_descriptors(fd: int) -> int:
+    raise OSError(errno.EMFILE, "too many open files")
 
 
 async def connected(server: scripted.Server) -> aio.SMTP:
@@ -151,6 +157,22 @@ def test_the_loop_rests_when_a_message_was_lost(monkeypatch: pytest.MonkeyPatch)
     with scripted.Server(offer("PIPELINING", data=scripted.Cut(b"354 g"))) as server:
         run(main())
     assert len(turns) < 20
+
+
+def test_a_process_without_a_descriptor_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = counted(monkeypatch)
+    monkeypatch.setattr(os, "dup", no_more_descriptors)
+
+    async def main() -> None:
+        client = await connected(server)
+        await send(client, "1")
+        await send(client, "2")
+        await client.quit()
+
+    with scripted.Server(offer("PIPELINING")) as server:
+        run(main())
+    assert len(server.deliveries) == 2
+    assert not turns
 
 
 def test_a_loop_that_can_not_watch_descriptors() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 from csmtplib import kernel
@@ -56,3 +57,25 @@ def test_what_is_swallowed_by_tls_is_not_all_in_doubt() -> None:
     told, taken = asyncio.run(main())
     assert told == [("m", Stage.LOST, None, {})]
     assert 0 < taken < 1_000_000
+
+
+def test_the_wait_between_replies_is_known_when_the_connection_is_lost() -> None:
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        here, there = socket.socketpair()
+        here.setblocking(False)
+        _, connection = await loop.create_connection(lambda: LoopConnection(loop), sock=here)
+        pipeline = kernel.Pipeline(connection.replies, Mode.PIPELINING, False, True, Step.FLIGHT, 0)
+        connection.begin(pipeline, limits.at_least(None))
+        pipeline.push("m", envelope("s", ["r"]), kernel.Content([b"x"], True))
+        run = asyncio.ensure_future(connection.run())
+        for _ in range(2):
+            await asyncio.sleep(0.05)
+            there.send(b"250 ok\r\n")
+        await asyncio.sleep(0.05)
+        there.close()
+        await asyncio.wait_for(run, SECONDS)
+        assert pipeline.failure is not None
+        return connection.end()
+
+    assert 0.02 < asyncio.run(main()) < 1

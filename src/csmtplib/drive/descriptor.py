@@ -1,8 +1,8 @@
-"""The descriptor of an asyncio transport without TLS, for the loop in C: it reads and writes with a
-tenth of the transport's calls.
+"""The descriptor of an asyncio transport without TLS, for the loop in C, which reads and writes
+without the transport's calls for each read and write.
 
-The transport stays, closes the connection, and writes what is no pipeline's. It does not read any
-more, as only one of the two can. Event loops refuse to watch the descriptor of a transport, so
+The transport stays: it closes the connection, and writes what no pipeline sends. It does not read
+any more, as only one of the two can. Event loops refuse to watch the descriptor of a transport, so
 this is a duplicate of it.
 """
 
@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..kernel.transaction import Want
 from ..protocol import limits
-from . import acks
-from .transactions import HAS_FD_LOOP, ORIGINAL
+from .transactions import HAS_FD_LOOP, ORIGINAL, by_descriptor
 
 if HAS_FD_LOOP:
     from . import _fd
@@ -42,13 +41,13 @@ class Descriptor:
         on_ready: Callable[[], object],
     ) -> None:
         """sock: the transport's. on_ready: called when there may be something to read, or room to
-        write what did not fit. Raises NotImplementedError if the loop can't watch descriptors."""
+        write what did not fit. Raises NotImplementedError if the loop can't watch descriptors,
+        OSError if the process may have no more of them."""
         self._loop = loop
         self._transport = transport
         self._on_ready = on_ready
         self._is_waiting_for_room = False
         self._connection: _fd.Connection | None = None
-        self._pipeline: Pipeline | None = None
         self._sock = socket.socket(fileno=os.dup(sock.fileno()))
         try:
             # Programs may have set a default time limit.
@@ -65,7 +64,7 @@ class Descriptor:
             self._loop.remove_reader(self._sock)
             self._loop.remove_writer(self._sock)
             self._sock.close()
-        self._connection = self._pipeline = None
+        self._connection = None
 
     def give_back(self) -> None:
         """Leave the connection to the transport, which reads again."""
@@ -82,32 +81,23 @@ class Descriptor:
 
     def begin(self, pipeline: Pipeline, allowed: Limits) -> None:
         """Have a pipeline use the connection, until end()."""
-        self._pipeline = pipeline
-        self._connection = _fd.Connection(
-            pipeline,
-            self._sock.fileno(),
-            allowed.phases,
-            allowed.idle,
-            allowed.early_round_trips,
-            acks.is_quick,
-            True,
-        )
+        self._connection = by_descriptor(pipeline, self._sock, allowed, end_cuts_off=True)
 
     def end(self) -> float:
         """Take the connection away from the pipeline. Return the longest wait between two replies
         to one flight, in seconds."""
         gap = 0.0 if self._connection is None else self._connection.gap
-        self._connection = self._pipeline = None
+        self._connection = None
         if self._is_waiting_for_room:
             self._wait_for_room(False)
         return gap
 
-    def run(self, before_content: Callable[[], Content | None]) -> int:
-        """Do what is possible without waiting. Return what the pipeline wants then."""
+    def run(self, pipeline: Pipeline, before_content: Callable[[], Content | None]) -> int:
+        """Do what is possible without waiting for the pipeline of begin(). Return what it wants
+        then."""
         assert self._connection is not None
-        assert self._pipeline is not None
         _fd.run(self._connection, 0, limits.RECEIVE_BYTES, 0.0, before_content)
-        want = self._pipeline.want()
+        want = pipeline.want()
         if bool(want & _WRITE) != self._is_waiting_for_room:
             self._wait_for_room(not self._is_waiting_for_room)
         return want
@@ -137,5 +127,6 @@ def descriptor_of(
         return None
     try:
         return Descriptor(loop, transport, sock, on_ready)
-    except NotImplementedError:
+    except (NotImplementedError, OSError):
+        # The transport can do it all.
         return None

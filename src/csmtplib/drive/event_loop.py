@@ -44,6 +44,7 @@ class LoopConnection(LoopTransport):
         self._pipeline: Pipeline | None = None
         self._is_direct = False  # the loop in C runs it, over the descriptor
         self._watch: Watch | None = None  # where it does not
+        self._gap = 0.0  # see end(), of a descriptor that was left since
         self.target = 0
         self._one_by_one = False
         self._asked = -1  # how many replies there were when something was written last
@@ -61,6 +62,11 @@ class LoopConnection(LoopTransport):
             self.abort()
         else:
             super().close()
+
+    def _leave_descriptor(self) -> None:
+        if self._descriptor is not None and self._is_direct:
+            self._gap = self._descriptor.end()
+        super()._leave_descriptor()
 
     # What the transport and the descriptor report
 
@@ -130,7 +136,7 @@ class LoopConnection(LoopTransport):
             self.replies.feed(self._received)
             self._received.clear()
         self._pipeline = pipeline
-        self.target = 0
+        self.target, self._gap = 0, 0.0
         if not one_by_one and self.is_connected and not self._held() and self._watch_descriptor():
             assert self._descriptor is not None
             self._descriptor.begin(pipeline, allowed)
@@ -145,7 +151,7 @@ class LoopConnection(LoopTransport):
     def end(self) -> float:
         """Take the connection away from the pipeline. Return the longest wait between two replies
         to one flight, in seconds."""
-        gap = 0.0
+        gap = self._gap
         if self._watch is not None:
             gap = self._watch.gap
         elif self._descriptor is not None:
@@ -194,13 +200,12 @@ class LoopConnection(LoopTransport):
         """Write what can be written; return whether the run is over."""
         if self._is_direct:
             return self._advance_directly()
-        pipeline, watch, replies = self._pipeline, self._watch, self.replies
+        pipeline, watch = self._pipeline, self._watch
         assert pipeline is not None
         assert watch is not None
         want = pipeline.want()
         while True:
-            if len(replies) and self._is_surplus(pipeline, want):
-                pipeline.lose(unexpected(0, 0, replies.peek(200)))
+            if self._refuse_surplus(pipeline, want):
                 break
             if want & _WRITE and not self._is_paused:
                 transport = self.transport
@@ -244,9 +249,8 @@ class LoopConnection(LoopTransport):
         if descriptor is None:
             pipeline.lose(self._end or ConnectionLost("the connection is closed"))
         elif pipeline.failure is None:
-            want = descriptor.run(self._before_content)
-            if len(self.replies):
-                self._refuse_surplus()
+            want = descriptor.run(pipeline, self._before_content)
+            self._refuse_surplus(pipeline, want)
         if len(pipeline) < count:
             self._has_completed = True
         failure = pipeline.failure
@@ -260,14 +264,21 @@ class LoopConnection(LoopTransport):
         return False
 
     def _before_content(self) -> Content | None:
-        self._refuse_surplus()
+        assert self._pipeline is not None
+        self._refuse_surplus(self._pipeline, self._pipeline.want())
         return None
 
-    def _refuse_surplus(self) -> None:
-        pipeline, replies = self._pipeline, self.replies
-        assert pipeline is not None
-        if len(replies) and self._is_surplus(pipeline, pipeline.want()):
-            pipeline.lose(unexpected(0, 0, replies.peek(200)))
+    def _refuse_surplus(self, pipeline: Pipeline, want: int) -> bool:
+        """Lose the pipeline if what was received answers nothing that was sent: it would be read as
+        the reply to what is sent next. Return whether it is lost for that."""
+        replies = self.replies
+        if not len(replies) or pipeline.failure is not None:
+            return False
+        is_next = self._one_by_one and want & _WRITE and pipeline.booked > self._asked
+        if want & _READ and not is_next:
+            return False
+        pipeline.lose(unexpected(0, 0, replies.peek(200)))
+        return True
 
     def _has_ended(self, pipeline: Pipeline, want: int) -> bool:
         """Return whether the run is over; if so, wake who waits for it. Else limit its patience."""
@@ -278,14 +289,6 @@ class LoopConnection(LoopTransport):
         if self._patience is not None and self._has_completed and self._due is None:
             self._due = self._loop.call_later(self._patience, self._end_run)
         return False
-
-    def _is_surplus(self, pipeline: Pipeline, want: int) -> bool:
-        """Return whether what was received answers nothing that was sent: it would be read as the
-        reply to what is sent next."""
-        if pipeline.failure is not None:
-            return False
-        is_next = self._one_by_one and want & _WRITE and pipeline.booked > self._asked
-        return bool(is_next or not want & _READ)
 
     def _is_over(self, pipeline: Pipeline, want: int) -> bool:
         return not want or pipeline.failure is not None or 0 < self.target >= len(pipeline)

@@ -83,7 +83,7 @@ def run(
     if pipeline.failure is not None:
         return 0.0
     if HAS_FD_LOOP and type(sock) in _PLAIN:
-        connection = _by_descriptor(pipeline, sock, allowed)
+        connection = by_descriptor(pipeline, sock, allowed)
         _fd.run(connection, target, limits.RECEIVE_BYTES, seconds, before_content)
         return connection.gap
     return pump(
@@ -98,7 +98,10 @@ def run(
     )
 
 
-def _by_descriptor(pipeline: Pipeline, sock: socket.socket, allowed: Limits) -> _fd.Connection:
+def by_descriptor(
+    pipeline: Pipeline, sock: socket.socket, allowed: Limits, *, end_cuts_off: bool = False
+) -> _fd.Connection:
+    """Return the connection of a pipeline for the loop in C. end_cuts_off: see _fd.Connection."""
     return _fd.Connection(
         pipeline,
         sock.fileno(),
@@ -106,6 +109,7 @@ def _by_descriptor(pipeline: Pipeline, sock: socket.socket, allowed: Limits) -> 
         allowed.idle,
         allowed.early_round_trips,
         acks.is_quick,
+        end_cuts_off,
     )
 
 
@@ -122,7 +126,7 @@ class Connection:
         self._pump = Pump(pipeline, replies, sock, allowed, can_poll=type(sock) in ORIGINAL)
         self._by_fd: _fd.Connection | None = None
         if HAS_FD_LOOP and type(sock) in _PLAIN:
-            self._by_fd = _by_descriptor(pipeline, sock, allowed)
+            self._by_fd = by_descriptor(pipeline, sock, allowed)
         if len(replies):
             pipeline.receive()
 
